@@ -1,0 +1,41 @@
+PORT ?= 8080
+ARGS ?=
+PYTEST = .venv/bin/python -m pytest
+
+.PHONY: help setup run test check fix bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## install what is missing (uv, Debian packages, Python packages)
+	@scripts/setup
+
+run: setup ## start the product on http://127.0.0.1:8080 (PORT=)
+	@PORT=$(PORT) exec .venv/bin/caesarion serve
+
+test: setup ## all tests
+	$(PYTEST) $(ARGS)
+
+check: setup ## format, lint, types, layers, shell scripts
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	shellcheck scripts/setup .ci/run
+
+fix: setup ## repair what format and lint can repair
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+bench: setup ## measure, beside a bare kernel in the same run
+	.venv/bin/python -m bench $(ARGS)
+
+lock: setup ## renew the hash-pinned locks, nothing younger than a week
+	@for name in uv dev sandbox; do \
+	  .tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --exclude-newer "$$(date -u -d '7 days ago' +%Y-%m-%dT00:00:00Z)" \
+	    requirements/$$name.in -o requirements/$$name.txt; \
+	done
+
+clean: ## remove environments and caches
+	rm -rf .venv .venv-sandbox .tools .stamps .mypy_cache .ruff_cache .pytest_cache

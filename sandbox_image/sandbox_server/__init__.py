@@ -1,0 +1,1 @@
+"""The server and the kernels inside a sandbox. What a session owns lives here: variables, files and the journal."""

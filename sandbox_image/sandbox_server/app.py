@@ -1,0 +1,298 @@
+"""The sandbox's HTTP interface, `docs/sandbox-api.md`: decode, call, encode."""
+
+import hmac
+import json
+import logging
+import os
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from caesarion.errors import CaesarionError, InvalidRequest, NotFound, TooLarge, Unauthorized, error_body
+from caesarion.ids import DEFAULT_CONTEXT, checked_id, new_id
+from sandbox_server.sandbox import Sandbox
+
+logger = logging.getLogger(__name__)
+
+NDJSON = "application/x-ndjson"
+MAX_BODY_BYTES = 8 * 1024**2
+FILE_CHUNK_BYTES = 256 * 1024
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class Door:
+    """Lets requests with the sandbox's token through; health needs none."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not scope["path"].startswith("/health/"):
+            given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            if not hmac.compare_digest(given, self._expected):
+                error = Unauthorized("The sandbox's bearer token is missing or wrong.")
+                await _told(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def build_app(sandbox: Sandbox) -> ASGIApp:
+    """Return the ASGI application of a sandbox."""
+    routes = Routes(sandbox)
+    app = Starlette(
+        routes=[
+            Route("/health/live", routes.live),
+            Route("/health/ready", routes.live),
+            Route("/v1/status", routes.status),
+            Route("/v1/claim", routes.claim, methods=["POST"]),
+            Route("/v1/executions", routes.execute, methods=["POST"]),
+            Route("/v1/executions", routes.executions),
+            Route("/v1/executions/{id}", routes.interrupt, methods=["DELETE"]),
+            Route("/v1/executions/{id}", routes.execution),
+            Route("/v1/executions/{id}/outputs", routes.outputs),
+            Route("/v1/history", routes.history),
+            Route("/v1/contexts", routes.add_context, methods=["POST"]),
+            Route("/v1/contexts", routes.contexts),
+            Route("/v1/contexts/{name}", routes.remove_context, methods=["DELETE"]),
+            Route("/v1/contexts/{name}/restart", routes.restart, methods=["POST"]),
+            Route("/v1/contexts/{name}/complete", routes.complete, methods=["POST"]),
+            Route("/v1/contexts/{name}/is_complete", routes.is_complete, methods=["POST"]),
+            Route("/v1/files", routes.files),
+            Route("/v1/files/{path:path}", routes.put_file, methods=["PUT"]),
+            Route("/v1/files/{path:path}", routes.delete_file, methods=["DELETE"]),
+            Route("/v1/files/{path:path}", routes.get_file),
+            Route("/v1/journal/{stream}", routes.append_record, methods=["POST"]),
+            Route("/v1/journal/{stream}", routes.read_records),
+        ],
+        exception_handlers={CaesarionError: _on_error, Exception: _on_unknown, 404: _on_missing, 405: _on_missing},
+    )
+    return Door(app, sandbox.config.token)
+
+
+class Routes:
+    """One method a route."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(self._sandbox.status())
+
+    async def claim(self, request: Request) -> Response:
+        body = await _json_object(request)
+        await self._sandbox.claim(float(body["idle_timeout_s"]), dict(body.get("env") or {}))
+        return JSONResponse(self._sandbox.status())
+
+    async def execute(self, request: Request) -> Response:
+        body = await _json_object(request)
+        code = body.get("code")
+        if not isinstance(code, str):
+            raise InvalidRequest("`code` must be a string of Python code.")
+        timeout_s = body.get("timeout_s")
+        if timeout_s is not None and (not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool)):
+            raise InvalidRequest("`timeout_s` must be a number of seconds.")
+        context = checked_id(body.get("context", DEFAULT_CONTEXT), what="`context`")
+        wanted_id = checked_id(body["id"], what="`id`") if body.get("id") is not None else None
+        execution = self._sandbox.submit(code, context, timeout_s, wanted_id)
+        headers = {"X-Execution-Id": execution.id}
+        if request.query_params.get("detach") == "1":
+            return JSONResponse(execution.summary(), 202, headers)
+        return StreamingResponse(execution.read(), media_type=NDJSON, headers=headers)
+
+    async def executions(self, request: Request) -> Response:
+        return JSONResponse({"executions": [execution.summary() for execution in self._sandbox.executions.all()]})
+
+    async def execution(self, request: Request) -> Response:
+        return JSONResponse(self._sandbox.executions.get(request.path_params["id"]).summary())
+
+    async def interrupt(self, request: Request) -> Response:
+        self._sandbox.executions.get(request.path_params["id"]).stop("interrupted")
+        return Response(status_code=204)
+
+    async def outputs(self, request: Request) -> Response:
+        execution = self._sandbox.executions.get(request.path_params["id"])
+        self._sandbox.touch()
+        headers = {"X-Execution-Id": execution.id}
+        return StreamingResponse(execution.read(_number(request, "after")), media_type=NDJSON, headers=headers)
+
+    async def history(self, request: Request) -> Response:
+        context = request.query_params.get("context", DEFAULT_CONTEXT)
+        self._sandbox.context(context)
+        return StreamingResponse(self._history(context), media_type=NDJSON)
+
+    async def _history(self, context: str) -> AsyncIterator[bytes]:
+        for execution in self._sandbox.executions.all():
+            if execution.context == context and execution.finished:
+                outputs = b"".join([lines async for lines in execution.read()])
+                decoded = [json.loads(line) for line in outputs.splitlines()]
+                yield json.dumps({**execution.summary(), "code": execution.code, "outputs": decoded}).encode() + b"\n"
+
+    async def contexts(self, request: Request) -> Response:
+        return JSONResponse({"contexts": self._sandbox.contexts()})
+
+    async def add_context(self, request: Request) -> Response:
+        name = checked_id((await _json_object(request)).get("name"), what="`name`")
+        known = any(context["name"] == name for context in self._sandbox.contexts())
+        context = self._sandbox.add_context(name)
+        await context.ready()
+        return JSONResponse(context.describe(), 200 if known else 201)
+
+    async def remove_context(self, request: Request) -> Response:
+        await self._sandbox.remove_context(request.path_params["name"])
+        return Response(status_code=204)
+
+    async def restart(self, request: Request) -> Response:
+        context = self._sandbox.context(request.path_params["name"])
+        await context.restart("the kernel was restarted on request")
+        self._sandbox.touch()
+        return JSONResponse(context.describe())
+
+    async def complete(self, request: Request) -> Response:
+        body = await _json_object(request)
+        reply = await self._sandbox.context(request.path_params["name"]).complete(
+            str(body.get("code", "")), body.get("cursor_pos")
+        )
+        return JSONResponse({key: reply[key] for key in ("matches", "cursor_start", "cursor_end") if key in reply})
+
+    async def is_complete(self, request: Request) -> Response:
+        body = await _json_object(request)
+        reply = await self._sandbox.context(request.path_params["name"]).is_complete(str(body.get("code", "")))
+        return JSONResponse({"status": reply.get("status", "unknown"), "indent": reply.get("indent", "")})
+
+    async def files(self, request: Request) -> Response:
+        return JSONResponse({"files": [entry.describe() for entry in self._sandbox.files.entries()]})
+
+    async def put_file(self, request: Request) -> Response:
+        length = request.headers.get("content-length")
+        expected = int(length) if length is not None else None
+        entry = await self._sandbox.files.put(request.path_params["path"], _body(request), expected_bytes=expected)
+        self._sandbox.touch()
+        return JSONResponse(entry.describe(), 201, {"ETag": entry.etag})
+
+    async def delete_file(self, request: Request) -> Response:
+        self._sandbox.files.delete(request.path_params["path"])
+        self._sandbox.touch()
+        return Response(status_code=204)
+
+    async def get_file(self, request: Request) -> Response:
+        fd, entry = self._sandbox.files.open(request.path_params["path"])
+        self._sandbox.touch()
+        headers = {"ETag": entry.etag, "Last-Modified": entry.last_modified, "Accept-Ranges": "bytes"}
+        start, stop = 0, entry.size_bytes
+        status = 200
+        try:
+            if entry.etag in request.headers.get("if-none-match", ""):
+                return Response(status_code=304, headers=headers)
+            wanted = _RANGE.fullmatch(request.headers.get("range", ""))
+            if wanted and any(wanted.groups()) and request.headers.get("if-range", entry.etag) == entry.etag:
+                start, stop = _bounds(wanted[1], wanted[2], entry.size_bytes)
+                if start >= stop:
+                    return Response(
+                        status_code=416, headers={**headers, "Content-Range": f"bytes */{entry.size_bytes}"}
+                    )
+                headers["Content-Range"] = f"bytes {start}-{stop - 1}/{entry.size_bytes}"
+                status = 206
+            headers["Content-Length"] = str(stop - start)
+            if request.method == "HEAD":
+                return Response(status_code=status, headers=headers, media_type=entry.media_type)
+            body, fd = _file_chunks(fd, start, stop), -1
+            return StreamingResponse(body, status, headers, entry.media_type)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    async def append_record(self, request: Request) -> Response:
+        stream = checked_id(request.path_params["stream"], what="the stream's name")
+        number = self._sandbox.records.append(stream, _decoded(await _bounded(request)))
+        self._sandbox.touch()
+        return JSONResponse({"seq": number}, 201)
+
+    async def read_records(self, request: Request) -> Response:
+        stream = checked_id(request.path_params["stream"], what="the stream's name")
+        follow = request.query_params.get("follow") == "1"
+        return StreamingResponse(
+            self._sandbox.records.read(stream, after=_number(request, "after"), follow=follow), media_type=NDJSON
+        )
+
+
+def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
+    """Return the half-open interval of an RFC 9110 byte range; empty when it cannot be satisfied."""
+    if not first:
+        return max(0, size - int(last)), size
+    return int(first), min(size, int(last) + 1) if last else size
+
+
+async def _file_chunks(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
+    try:
+        while start < stop and (chunk := os.pread(fd, min(FILE_CHUNK_BYTES, stop - start), start)):
+            start += len(chunk)
+            yield chunk
+    finally:
+        os.close(fd)
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except ClientDisconnect:
+        raise InvalidRequest("The upload broke off; nothing was stored.", code="upload_incomplete") from None
+
+
+async def _bounded(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    return bytes(body)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body must be JSON, and not nested deeply.") from None
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    body = _decoded(await _bounded(request))
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return body
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "0")
+    if not text.isdecimal() or len(text) > 15:
+        raise InvalidRequest(f"`{name}` must be a whole number from 0, got {text[:40]!r}.")
+    return int(text)
+
+
+def _told(error: CaesarionError) -> Response:
+    headers = {"Retry-After": str(round(error.retry_after_s))} if error.retry_after_s is not None else None
+    return JSONResponse(error_body(error, new_id("err")), error.status, headers)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    return _told(error if isinstance(error, CaesarionError) else CaesarionError("The sandbox failed."))
+
+
+async def _on_unknown(request: Request, error: Exception) -> Response:
+    logger.error("unexpected failure", exc_info=error)
+    return _told(CaesarionError("The sandbox failed; its log has the details."))
+
+
+async def _on_missing(request: Request, error: Exception) -> Response:
+    return _told(NotFound(f"There is no {request.method} {request.url.path} here.", code="route_not_found"))

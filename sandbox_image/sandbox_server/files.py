@@ -1,0 +1,266 @@
+"""The session's files: names that stay inside the folder, types that are taken, uploads that land whole or not at all.
+
+User code owns the folder and may put symbolic links, pipes or devices there at any moment. So every path is walked one
+component at a time without following links, and only regular files are opened.
+"""
+
+import contextlib
+import hashlib
+import json
+import mimetypes
+import os
+import stat
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import formatdate
+from typing import Any
+
+from caesarion.clock import rfc3339
+from caesarion.errors import InvalidRequest, NotFound, TooLarge, UnsupportedType
+
+MAX_NAME_BYTES = 200
+MAX_DEPTH = 16
+MAX_LISTED = 10_000
+SNIFF_BYTES = 8192
+PARTIAL_PREFIX = ".upload-"
+_BINARY_MAGIC = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"%PDF",
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+    b"\x7fELF",
+    b"MZ",
+    b"BM",
+    b"RIFF",
+    b"7z\xbc\xaf",
+    b"Rar!",
+)
+_MEDIA_TYPES = {
+    ".csv": "text/csv",
+    ".txt": "text/plain",
+    ".json": "application/json",
+    ".py": "text/x-python",
+    ".ipynb": "application/x-ipynb+json",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A regular file of the session; `path` is relative to the folder."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+
+    @property
+    def media_type(self) -> str:
+        suffix = os.path.splitext(self.path)[1].lower()
+        return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(self.path)[0] or "application/octet-stream"
+
+    @property
+    def etag(self) -> str:
+        return (
+            '"' + hashlib.sha256(f"{self.path}\0{self.size_bytes}\0{self.modified_ns}".encode()).hexdigest()[:24] + '"'
+        )
+
+    @property
+    def last_modified(self) -> str:
+        return formatdate(self.modified_ns / 1e9, usegmt=True)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the file as the API lists it."""
+        modified = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
+        return {
+            "path": self.path,
+            "size_bytes": self.size_bytes,
+            "media_type": self.media_type,
+            "modified_at": rfc3339(modified),
+        }
+
+
+def checked_path(path: str) -> list[str]:
+    """Return the components of a path inside the folder. Raises InvalidRequest for any other."""
+    parts = path.split("/")
+    problem = None
+    if not path or path.startswith("/"):
+        problem = "must be relative to /uploaded_files/"
+    elif any(ord(char) < 32 or ord(char) == 127 for char in path):
+        problem = "must not have control characters such as a newline"
+    elif "\\" in path:
+        problem = "must not have a backslash"
+    elif any(part in ("", ".", "..") for part in parts) or len(parts) > MAX_DEPTH:
+        problem = f"must not leave the folder, have empty parts or more than {MAX_DEPTH} of them"
+    elif any(len(part.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES for part in parts):
+        problem = f"must not have a part longer than {MAX_NAME_BYTES} bytes"
+    elif parts[-1].startswith(PARTIAL_PREFIX):
+        problem = f"must not begin with {PARTIAL_PREFIX!r}"
+    if problem:
+        raise InvalidRequest(f"The file's path {problem}, got {path[:120]!r}.", code="invalid_path")
+    return parts
+
+
+class Files:
+    """The folder `/uploaded_files` as the API shows it."""
+
+    def __init__(self, folder: str, *, types: tuple[str, ...], max_upload_bytes: int, disk_bytes: int) -> None:
+        self._folder = folder
+        self._types = types
+        self._max_upload_bytes = max_upload_bytes
+        self._disk_bytes = disk_bytes
+
+    def entries(self) -> list[FileEntry]:
+        """Return the regular files, by path; at most 10,000. Hidden folders such as `.cache` are left out."""
+        return sorted(self._walk(), key=lambda entry: entry.path)[:MAX_LISTED]
+
+    def used_bytes(self) -> int:
+        """Return the disk space that the folder takes, hidden files included."""
+        total = 0
+        for root, _, names in os.walk(self._folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    total += os.lstat(os.path.join(root, name)).st_blocks * 512
+        return total
+
+    def open(self, path: str) -> tuple[int, FileEntry]:
+        """Return a file descriptor (the caller closes it) and the entry. Raises NotFound."""
+        parts = checked_path(path)
+        with self._directory(parts[:-1], make=False) as directory:
+            try:
+                fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            except OSError:
+                raise _missing(path) from None
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise _missing(path)
+        return fd, FileEntry(path, status.st_size, status.st_mtime_ns)
+
+    def delete(self, path: str) -> None:
+        """Remove a file. Raises NotFound."""
+        parts = checked_path(path)
+        with self._directory(parts[:-1], make=False) as directory:
+            try:
+                os.unlink(parts[-1], dir_fd=directory)
+            except OSError:
+                raise _missing(path) from None
+
+    async def put(self, path: str, body: AsyncIterator[bytes], *, expected_bytes: int | None) -> FileEntry:
+        """Store a body as it streams in; the file appears, or replaces its namesake, only when all of it is there.
+
+        Raises InvalidRequest, UnsupportedType or TooLarge, and leaves nothing behind then or when the body breaks off.
+        """
+        parts = checked_path(path)
+        self._check_type(parts[-1])
+        self._check_size(expected_bytes or 0, used_bytes=self.used_bytes())
+        with self._directory(parts[:-1], make=True) as directory:
+            temporary = f"{PARTIAL_PREFIX}{uuid.uuid4().hex}"
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(temporary, flags, 0o644, dir_fd=directory)
+            try:
+                await self._receive(fd, parts[-1], body, expected_bytes)
+                os.rename(temporary, parts[-1], src_dir_fd=directory, dst_dir_fd=directory)
+                status = os.fstat(fd)
+            except IsADirectoryError:
+                raise InvalidRequest(
+                    f"{path!r} is a folder; give the file another name.", code="invalid_path"
+                ) from None
+            finally:
+                os.close(fd)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=directory)
+        return FileEntry(path, status.st_size, status.st_mtime_ns)
+
+    async def _receive(self, fd: int, name: str, body: AsyncIterator[bytes], expected_bytes: int | None) -> None:
+        size = 0
+        used_bytes = self.used_bytes()
+        async for chunk in body:
+            size += len(chunk)
+            self._check_size(size, used_bytes=used_bytes)
+            os.write(fd, chunk)
+        if size == 0:
+            raise InvalidRequest(f"The file {name!r} is empty (0 bytes). Send its content.", code="empty_file")
+        if expected_bytes is not None and size != expected_bytes:
+            raise InvalidRequest(
+                f"The upload broke off after {size} of {expected_bytes} bytes; nothing was stored.",
+                code="upload_incomplete",
+            )
+        self._check_content(name, fd, size)
+
+    def _check_type(self, name: str) -> None:
+        suffix = os.path.splitext(name)[1].lower().removeprefix(".")
+        if suffix not in self._types:
+            taken = ", ".join(f".{kind}" for kind in self._types)
+            raise UnsupportedType(
+                f"Files of type {'.' + suffix if suffix else 'without extension'!r} are not taken; taken are {taken}."
+            )
+
+    def _check_size(self, size: int, *, used_bytes: int) -> None:
+        if size > self._max_upload_bytes:
+            raise TooLarge(
+                f"The file is larger than {self._max_upload_bytes} bytes, the most one upload may have.",
+                code="file_too_large",
+            )
+        if used_bytes + size > self._disk_bytes:
+            raise TooLarge(
+                f"The session's files would take more than {self._disk_bytes} bytes. Delete some first.",
+                code="disk_full",
+            )
+
+    def _check_content(self, name: str, fd: int, size: int) -> None:
+        """Text types must hold text: no NUL, and nothing that begins like a picture, an archive or a program."""
+        suffix = os.path.splitext(name)[1].lower().removeprefix(".")
+        if suffix not in ("csv", "txt", "json", "py"):
+            return
+        head = os.pread(fd, SNIFF_BYTES, 0)
+        wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+        if head.startswith(_BINARY_MAGIC) or (b"\0" in head and not wide):
+            raise UnsupportedType(
+                f"{name!r} is named .{suffix} but its content is not text. Send the file under its real type."
+            )
+        if suffix == "json" and size <= self._max_upload_bytes and not wide:
+            try:
+                json.loads(os.pread(fd, size, 0))
+            except (ValueError, RecursionError):
+                raise UnsupportedType(f"{name!r} is named .json but its content is not JSON.") from None
+
+    @contextlib.contextmanager
+    def _directory(self, parts: list[str], *, make: bool) -> Iterator[int]:
+        """Yield a descriptor of the folder that `parts` name, reached without following a link."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        current = os.open(self._folder, flags)
+        try:
+            for part in parts:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, 0o755, dir_fd=current)
+                try:
+                    following = os.open(part, flags, dir_fd=current)
+                except OSError:
+                    raise _missing("/".join(parts)) from None
+                os.close(current)
+                current = following
+            yield current
+        finally:
+            os.close(current)
+
+    def _walk(self) -> Iterator[FileEntry]:
+        for root, folders, names in os.walk(self._folder):
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+            for name in names:
+                full = os.path.join(root, name)
+                with contextlib.suppress(OSError):
+                    status = os.lstat(full)
+                    if stat.S_ISREG(status.st_mode) and not name.startswith(PARTIAL_PREFIX):
+                        relative = os.path.relpath(full, self._folder)
+                        with contextlib.suppress(InvalidRequest):
+                            checked_path(relative)
+                            yield FileEntry(relative, status.st_size, status.st_mtime_ns)
+
+
+def _missing(path: str) -> NotFound:
+    return NotFound(f"There is no file {path[:120]!r} in this session.", code="file_not_found")

@@ -1,0 +1,136 @@
+"""The journal: what ran, and append-only records that functions keep with the session. All of it on disk."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from caesarion.errors import Conflict, NotFound, SessionGone
+from caesarion.ids import new_id
+from sandbox_server.execution import Execution, fingerprint, restore
+
+KEPT_AT_LEAST = 20
+
+
+class Executions:
+    """Every execution of this sandbox by id. An id is admitted once: whoever comes later with it gets the same one."""
+
+    def __init__(self, journal_dir: str, *, max_output_bytes: int, journal_bytes: int) -> None:
+        self._folder = Path(journal_dir) / "executions"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._max_output_bytes = max_output_bytes
+        self._journal_bytes = journal_bytes
+        self._by_id: dict[str, Execution] = {}
+        self._prints: dict[str, str] = {}
+        self._forgotten: set[str] = set()
+        self._restore()
+
+    def admit(self, code: str, context: str, timeout_s: float, wanted_id: str | None) -> tuple[Execution, bool]:
+        """Return the execution of `wanted_id` and whether it is new.
+
+        Raises Conflict when the id stands for other code, and SessionGone when what it gave is no longer kept.
+        """
+        key = wanted_id or new_id("e")
+        known = self._prints.get(key)
+        if known is not None:
+            if known != fingerprint(code, context):
+                message = f"The id or key of execution {key} was used before with other code or context. Use a new one."
+                raise Conflict(message, code="idempotency_conflict")
+            return self.get(key), False
+        execution = Execution(key, code, context, timeout_s, self._folder, self._max_output_bytes)
+        execution.admit()
+        self._by_id[key] = execution
+        self._prints[key] = fingerprint(code, context)
+        self._prune()
+        return execution, True
+
+    def knows(self, key: str) -> bool:
+        """Whether this id was admitted before."""
+        return key in self._prints
+
+    def get(self, key: str) -> Execution:
+        """Return an execution. Raises NotFound, or SessionGone when it ran but is no longer kept."""
+        if key in self._forgotten:
+            raise SessionGone(f"The outputs of execution {key} are no longer kept; the journal has a size limit.")
+        if key not in self._by_id:
+            raise NotFound(f"There is no execution {key!r} in this session.", code="execution_not_found")
+        return self._by_id[key]
+
+    def all(self) -> list[Execution]:
+        """Return the executions that are kept, oldest first."""
+        return list(self._by_id.values())
+
+    def _restore(self) -> None:
+        forgotten = self._folder.parent / "forgotten.json"
+        if forgotten.exists():
+            self._prints = json.loads(forgotten.read_text(encoding="utf-8"))
+            self._forgotten = set(self._prints)
+        found = sorted(self._folder.glob("*.json"), key=lambda path: path.with_suffix(".ndjson").stat().st_mtime_ns)
+        for path in found:
+            execution = restore(self._folder, json.loads(path.read_text(encoding="utf-8")), self._max_output_bytes)
+            self._by_id[execution.id] = execution
+            self._prints[execution.id] = fingerprint(execution.code, execution.context)
+
+    def _prune(self) -> None:
+        """Forget the oldest finished executions once the journal is over its size; their ids stay admitted."""
+        total = sum(execution.size_bytes for execution in self._by_id.values())
+        for execution in list(self._by_id.values())[:-KEPT_AT_LEAST]:
+            if total <= self._journal_bytes:
+                return
+            if execution.finished and not execution.readers:
+                total -= execution.size_bytes
+                del self._by_id[execution.id]
+                self._forgotten.add(execution.id)
+                kept = {key: self._prints[key] for key in self._forgotten}
+                (self._folder.parent / "forgotten.json").write_text(json.dumps(kept), encoding="utf-8")
+                execution.path.unlink(missing_ok=True)
+                execution.path.with_suffix(".json").unlink(missing_ok=True)
+
+
+class Records:
+    """Append-only streams of JSON values, for what a function wants to find again on another replica."""
+
+    def __init__(self, journal_dir: str) -> None:
+        self._folder = Path(journal_dir) / "records"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._count: dict[str, int] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+        self.readers = 0
+
+    def append(self, stream: str, record: Any) -> int:
+        """Append a record and return its number, counting from 1."""
+        path = self._folder / f"{stream}.ndjson"
+        number = self._length(stream) + 1
+        with open(path, "ab") as file:
+            file.write(json.dumps({"seq": number, "record": record}).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._count[stream] = number
+        self._changed.pop(stream, asyncio.Event()).set()
+        return number
+
+    async def read(self, stream: str, *, after: int, follow: bool) -> AsyncIterator[bytes]:
+        """Yield the lines past number `after`; with `follow` also those to come."""
+        self.readers += 1
+        try:
+            sent = after
+            while True:
+                changed = self._changed.setdefault(stream, asyncio.Event())
+                if self._length(stream) > sent:
+                    lines = (self._folder / f"{stream}.ndjson").read_bytes().splitlines(keepends=True)[sent:]
+                    sent += len(lines)
+                    yield b"".join(lines)
+                elif not follow:
+                    return
+                else:
+                    await changed.wait()
+        finally:
+            self.readers -= 1
+
+    def _length(self, stream: str) -> int:
+        if stream not in self._count:
+            path = self._folder / f"{stream}.ndjson"
+            self._count[stream] = path.read_bytes().count(b"\n") if path.exists() else 0
+        return self._count[stream]

@@ -1,0 +1,121 @@
+"""One kernel as the server sees it: started from the zygote, spoken to by jupyter_client over ipc.
+
+It hands every message of the IOPub channel to `on_message` in the order they came, and tells its end by `ended`.
+"""
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+
+from sandbox_server.provisioner import ZygoteLink
+
+CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
+WELCOME_DEADLINE_S = 30.0
+MessageSink = Callable[[dict[str, Any]], None]
+
+
+class _OneSpec(KernelSpecManager):
+    """The only kernel there is; nothing is looked up on disk."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        metadata = {"kernel_provisioner": {"provisioner_name": "zygote"}}
+        return KernelSpec(argv=[], display_name="Python", language="python", metadata=metadata)
+
+
+class Kernel:
+    """A running kernel. Make it with `start`; end it with `kill`."""
+
+    def __init__(self, manager: AsyncKernelManager, client: AsyncKernelClient, on_message: MessageSink) -> None:
+        self._manager = manager
+        self._client = client
+        self._on_message = on_message
+        self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def start(cls, link: ZygoteLink, ipc_dir: str, env: dict[str, str], on_message: MessageSink) -> "Kernel":
+        """Fork a kernel and return it once its IOPub channel has greeted us. Raises TimeoutError or ZygoteGone."""
+        manager = AsyncKernelManager(
+            kernel_spec_manager=_OneSpec(), transport="ipc", ip=os.path.join(ipc_dir, f"k-{uuid.uuid4().hex[:12]}")
+        )
+        for number, channel in enumerate(CHANNELS, 1):
+            setattr(manager, f"{channel}_port", number)
+        await manager.start_kernel(link=link, kernel_env=env)
+        client: AsyncKernelClient = manager.client()
+        client.start_channels(hb=False, stdin=False)
+        kernel = cls(manager, client, on_message)
+        await kernel._greeted()
+        kernel._tasks = [
+            asyncio.create_task(kernel._pump_iopub()),
+            asyncio.create_task(kernel._pump_shell()),
+            asyncio.create_task(kernel._watch_end()),
+        ]
+        return kernel
+
+    def execute(self, code: str, *, silent: bool = False) -> tuple[str, asyncio.Future[dict[str, Any]]]:
+        """Send code; return the message id and the future of the reply's content."""
+        msg_id: str = self._client.execute(
+            code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
+        )
+        return msg_id, self._expect(msg_id)
+
+    async def complete(self, code: str, cursor_pos: int | None) -> dict[str, Any]:
+        """Return the content of Jupyter's complete_reply."""
+        return await self._expect(self._client.complete(code, cursor_pos))
+
+    async def is_complete(self, code: str) -> dict[str, Any]:
+        """Return the content of Jupyter's is_complete_reply."""
+        return await self._expect(self._client.is_complete(code))
+
+    async def interrupt(self) -> None:
+        """Send SIGINT to the kernel's process group."""
+        await self._manager.provisioner.send_signal(signal.SIGINT)
+
+    async def kill(self) -> None:
+        """End the kernel and all that it started, and return when it is gone."""
+        await self._manager.provisioner.kill()
+        await asyncio.shield(self.ended)
+
+    def _expect(self, msg_id: str) -> asyncio.Future[dict[str, Any]]:
+        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._replies[msg_id] = reply
+        return reply
+
+    async def _greeted(self) -> None:
+        """Wait for `iopub_welcome`: from then on no output can be missed (Jupyter messaging 5.4)."""
+        async with asyncio.timeout(WELCOME_DEADLINE_S):
+            while True:
+                message = await self._client.get_iopub_msg()
+                if message["msg_type"] == "iopub_welcome":
+                    return
+
+    async def _pump_iopub(self) -> None:
+        while True:
+            self._on_message(await self._client.get_iopub_msg())
+
+    async def _pump_shell(self) -> None:
+        while True:
+            message = await self._client.get_shell_msg()
+            reply = self._replies.pop(message["parent_header"].get("msg_id", ""), None)
+            if reply is not None and not reply.done():
+                reply.set_result(message["content"])
+
+    async def _watch_end(self) -> None:
+        status = await self._manager.provisioner.wait()
+        for task in self._tasks[:2]:
+            task.cancel()
+        for reply in self._replies.values():
+            reply.cancel()
+        self._client.stop_channels()
+        for path in Path(self._manager.ip).parent.glob(f"{Path(self._manager.ip).name}-*"):
+            path.unlink(missing_ok=True)
+        self.ended.set_result(status if status is not None else 0)

@@ -1,0 +1,191 @@
+"""What the server holds: contexts, executions, files and records of one sandbox, and what ends them."""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from caesarion.clock import rfc3339
+from caesarion.errors import InvalidRequest, NotFound, QuotaExceeded
+from caesarion.ids import DEFAULT_CONTEXT
+from sandbox_server.config import ServerConfig
+from sandbox_server.contexts import Context
+from sandbox_server.execution import Execution
+from sandbox_server.files import Files
+from sandbox_server.journal import Executions, Records
+from sandbox_server.provisioner import ZygoteLink
+from sandbox_server.usage import memory_used_bytes
+
+logger = logging.getLogger(__name__)
+
+MAX_CONTEXTS = 8
+BUSY_CHECK_S = 0.5
+IDLE_CHECK_S = 10.0
+
+
+class Sandbox:
+    """One session's sandbox from the inside."""
+
+    def __init__(self, config: ServerConfig, link: ZygoteLink, tasks: asyncio.TaskGroup) -> None:
+        self.config = config
+        limits = config.limits
+        self.files = Files(
+            config.files_dir,
+            types=config.upload_types,
+            max_upload_bytes=limits.max_upload_bytes,
+            disk_bytes=limits.disk_bytes,
+        )
+        self.executions = Executions(
+            config.journal_dir, max_output_bytes=limits.max_output_bytes, journal_bytes=limits.journal_bytes
+        )
+        self.records = Records(config.journal_dir)
+        self.started_at = datetime.now(UTC)
+        self.claimed = False
+        self.idle_timeout_s = config.unclaimed_timeout_s
+        self._life = _next_life(config.journal_dir)
+        self._link = link
+        self._tasks = tasks
+        self._env: dict[str, str] = {}
+        self._contexts: dict[str, Context] = {}
+        self._serving: dict[str, asyncio.Task[None]] = {}
+        self._closed_generations = 0
+        self._last_activity = datetime.now(UTC)
+        self._last_asked_s = time.monotonic()
+        self.add_context(DEFAULT_CONTEXT)
+
+    @property
+    def generation(self) -> int:
+        """How many times variables were lost, and one: by restarts, deaths of kernels and lives of the sandbox."""
+        lost = sum(context.generation - 1 for context in self._contexts.values())
+        return self._life + lost + self._closed_generations
+
+    @property
+    def busy(self) -> bool:
+        return any(context.busy for context in self._contexts.values())
+
+    def touch(self) -> None:
+        """Note that somebody used the session."""
+        self._last_activity = datetime.now(UTC)
+
+    async def claim(self, idle_timeout_s: float, env: dict[str, str]) -> None:
+        """Make this the sandbox of a session: its variables reach every kernel. Idempotent."""
+        self.claimed = True
+        self.idle_timeout_s = idle_timeout_s
+        self._env.update(env)
+        self.touch()
+        for context in list(self._contexts.values()):
+            await context.set_env(env)
+
+    def submit(self, code: str, context: str, timeout_s: float | None, wanted_id: str | None) -> Execution:
+        """Admit code and queue it; an id that is known gives the execution it stands for."""
+        limits = self.config.limits
+        wanted_s = limits.execution_timeout_s if timeout_s is None else timeout_s
+        if not 0 < wanted_s <= limits.max_execution_timeout_s:
+            raise InvalidRequest(
+                f"timeout_s must be more than 0 and at most {limits.max_execution_timeout_s:g}, got {wanted_s!r}."
+            )
+        target = self.context(context)
+        if wanted_id is None or not self.executions.knows(wanted_id):
+            if target.queued >= limits.max_queued:
+                raise QuotaExceeded(f"{limits.max_queued} executions wait in this context already.", retry_after_s=1)
+        execution, new = self.executions.admit(code, context, wanted_s, wanted_id)
+        if new:
+            target.submit(execution)
+        self.touch()
+        return execution
+
+    def context(self, name: str) -> Context:
+        """Return a context. Raises NotFound."""
+        if name not in self._contexts:
+            raise NotFound(
+                f"There is no context {name!r} in this session. Make it with POST contexts.", code="context_not_found"
+            )
+        return self._contexts[name]
+
+    def contexts(self) -> list[dict[str, Any]]:
+        """Return the contexts as the API lists them."""
+        return [context.describe() for context in self._contexts.values()]
+
+    def add_context(self, name: str) -> Context:
+        """Make a context, or return the one of this name."""
+        if name not in self._contexts:
+            if len(self._contexts) >= MAX_CONTEXTS:
+                raise QuotaExceeded(f"A session has at most {MAX_CONTEXTS} contexts. Delete one first.")
+            context = Context(name, self._link, self.config, dict(self._env))
+            self._contexts[name] = context
+            self._serving[name] = self._tasks.create_task(context.serve())
+        return self._contexts[name]
+
+    async def remove_context(self, name: str) -> None:
+        """End a context and its kernel."""
+        if name == DEFAULT_CONTEXT:
+            raise InvalidRequest("The context 'default' is always there. Restart it instead.")
+        context = self.context(name)
+        del self._contexts[name]
+        self._closed_generations += context.generation - 1
+        await context.close("the context was deleted")
+        self._serving.pop(name).cancel()
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the sandbox; asking for it is a sign that somebody cares for it, not that it is used."""
+        self._last_asked_s = time.monotonic()
+        limits = self.config.limits
+        shown = {
+            "state": "busy" if self.busy else "ready",
+            "claimed": self.claimed,
+            "started_at": rfc3339(self.started_at),
+            "last_activity_at": rfc3339(self._activity()),
+            "idle_timeout_s": self.idle_timeout_s,
+            "generation": self.generation,
+            "memory_limit_bytes": limits.memory_bytes,
+            "disk_bytes": self.files.used_bytes(),
+            "disk_limit_bytes": limits.disk_bytes,
+            "contexts": self.contexts(),
+        }
+        memory_bytes = memory_used_bytes()
+        if memory_bytes is not None:
+            shown["memory_bytes"] = memory_bytes
+        return shown
+
+    async def watch(self) -> str:
+        """Hold the disk limit, and return why the sandbox should end once nobody is there any more."""
+        while True:
+            await asyncio.sleep(BUSY_CHECK_S if self.busy else IDLE_CHECK_S)
+            await self._hold_disk_limit()
+            now = datetime.now(UTC)
+            if not self.claimed and time.monotonic() - self._last_asked_s > self.config.unclaimed_timeout_s:
+                return "unclaimed"
+            if (
+                self.claimed
+                and (now - self._activity()).total_seconds() > self.idle_timeout_s + self.config.abandoned_grace_s
+            ):
+                return "abandoned"
+
+    async def _hold_disk_limit(self) -> None:
+        limit = self.config.limits.disk_bytes
+        used = await asyncio.to_thread(self.files.used_bytes)
+        if used <= limit:
+            return
+        logger.warning("disk limit reached", extra={"disk_bytes": used, "disk_limit_bytes": limit})
+        for context in list(self._contexts.values()):
+            await context.exceeded_disk(limit)
+
+    def _activity(self) -> datetime:
+        reading = self.records.readers or any(execution.readers for execution in self.executions.all())
+        if self.busy or reading:
+            self.touch()
+        return self._last_activity
+
+
+def _next_life(journal_dir: str) -> int:
+    """Count the lives of this sandbox on its disk: each start after the first has lost variables."""
+    path = Path(journal_dir) / "life.json"
+    life = json.loads(path.read_text(encoding="utf-8")) + 1 if path.exists() else 1
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(life), encoding="utf-8")
+    os.replace(temporary, path)
+    return int(life)

@@ -1,0 +1,106 @@
+"""A real sandbox server with a real zygote and kernels, not confined: the server's own behaviour is told here."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-sandbox" / "bin" / "python"
+LIMITS = {
+    "max_output_bytes": 1_000_000,
+    "max_upload_bytes": 2_000_000,
+    "interrupt_grace_s": 1.0,
+    "disk_bytes": 50_000_000,
+}
+
+
+class Server:
+    """A running sandbox server and a client for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(folder / "run" / "control.sock")),
+            base_url="http://sandbox",
+            headers={"Authorization": "Bearer secret"},
+            timeout=60,
+        )
+
+    def start(self) -> None:
+        """Start zygote and server and return when the default kernel answers."""
+        folder = self.folder
+        home = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"]}
+        shared = {"ipc_dir": str(folder / "ipc"), "files_dir": str(folder / "files"), "network": "none"}
+        zygote = {**shared, "packages_dir": str(folder / "packages"), "rlimits": {"nofile": 1024}}
+        ready_read, ready_write = os.pipe()
+        server = {
+            **shared,
+            "token": "secret",
+            "journal_dir": str(folder / "journal"),
+            "socket_path": str(folder / "run" / "control.sock"),
+            "ready_fd": ready_write,
+            "limits": LIMITS,
+        }
+        with open(folder / "log", "ab") as log:
+            for module, config, fds in (
+                ("sandbox_server.zygote", zygote, ()),
+                ("sandbox_server", server, (ready_write,)),
+            ):
+                command = [str(PYTHON), "-m", module]
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env=home,
+                    pass_fds=fds,
+                    start_new_session=True,
+                )
+                assert process.stdin is not None
+                process.stdin.write(json.dumps(config).encode())
+                process.stdin.close()
+                self._processes.append(process)
+        os.close(ready_write)
+        told = os.read(ready_read, 100)
+        os.close(ready_read)
+        assert told == b"ready\n", (folder / "log").read_text()
+
+    def stop(self) -> None:
+        """End the server; the zygote and its kernels follow by themselves."""
+        for process in reversed(self._processes):
+            process.kill() if process is self._processes[-1] else None
+            process.wait(timeout=20)
+        self._processes.clear()
+
+    def outputs(self, code: str, **fields: Any) -> list[dict[str, Any]]:
+        """Run code and return all its outputs."""
+        reply = self.client.post("/v1/executions", json={"code": code, **fields})
+        assert reply.status_code == 200, reply.text
+        return [json.loads(line) for line in reply.text.splitlines()]
+
+
+def text_of(outputs: list[dict[str, Any]], name: str = "stdout") -> str:
+    """Return all that was written to a stream."""
+    return "".join(output["text"] for output in outputs if output["type"] == "stream" and output["name"] == name)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
+    for name in ("files", "home", "ipc", "journal", "packages", "run"):
+        (folder / name).mkdir()
+    running = Server(folder)
+    running.start()
+    yield running
+    running.client.close()
+    running.stop()
+    shutil.rmtree(folder)

@@ -1,0 +1,237 @@
+"""What a sandbox says when code runs in it."""
+
+import json
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.sandbox.conftest import Server, text_of
+
+
+@pytest.fixture(autouse=True)
+def _quiet(server: Server) -> Iterator[None]:
+    """Each test begins with a kernel of its own and nothing running."""
+    server.client.post("/v1/contexts/default/restart").raise_for_status()
+    yield
+
+
+def test_variables_survive_between_executions(server: Server) -> None:
+    first = server.outputs("x = 20; print('set')")
+    assert [output["type"] for output in first] == ["started", "stream", "finished"]
+    second = server.outputs("x + 1")
+    assert second[1]["data"] == {"text/plain": "21"}
+    assert [output["seq"] for output in second] == [1, 2, 3]
+
+
+def test_an_error_is_an_output_and_variables_stay(server: Server) -> None:
+    outputs = server.outputs("x = 1\n1 / 0")
+    assert (outputs[1]["ename"], outputs[-1]["status"]) == ("ZeroDivisionError", "error")
+    assert "\x1b[" in "".join(outputs[1]["traceback"])
+    assert text_of(server.outputs("print(x)")) == "1\n"
+
+
+def test_the_first_piece_arrives_while_the_code_still_runs(server: Server) -> None:
+    code = (
+        "import os, time\nprint('first', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nos.remove('go')"
+    )
+    with server.client.stream("POST", "/v1/executions", json={"code": code}) as reply:
+        lines = reply.iter_lines()
+        assert [json.loads(next(lines))["type"] for _ in range(2)] == ["started", "stream"]
+        (server.folder / "files" / "go").touch()
+        assert json.loads(list(lines)[-1])["status"] == "ok"
+
+
+def test_a_sleeping_cell_is_interrupted_and_its_state_kept(server: Server) -> None:
+    with server.client.stream(
+        "POST", "/v1/executions", json={"code": "y = 5\nwhile True: pass", "id": "loop"}
+    ) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        assert server.client.delete("/v1/executions/loop").status_code == 204
+        assert json.loads(list(lines)[-1])["status"] == "interrupted"
+    assert text_of(server.outputs("print(y)")) == "5\n"
+
+
+def test_code_that_ignores_the_interrupt_loses_its_kernel(server: Server) -> None:
+    before = server.client.get("/v1/status").json()["generation"]
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
+    outputs = server.outputs(code, timeout_s=0.5)
+    assert outputs[-1]["status"] == "died"
+    assert "ignored the interrupt" in outputs[-2]["evalue"]
+    assert server.client.get("/v1/status").json()["generation"] == before + 1
+    assert text_of(server.outputs("print('back')")) == "back\n"
+
+
+def test_a_timeout_keeps_the_variables(server: Server) -> None:
+    assert server.outputs("z = 1\nimport time; time.sleep(60)", timeout_s=0.3)[-1]["status"] == "timeout"
+    assert text_of(server.outputs("print(z)")) == "1\n"
+
+
+def test_a_kernel_that_ends_itself_is_noticed_and_replaced(server: Server) -> None:
+    outputs = server.outputs("import os; os._exit(7)")
+    assert outputs[-1]["status"] == "died"
+    assert "exit status 7" in outputs[-2]["evalue"]
+    assert outputs[-1]["duration_ms"] < 5000
+    assert text_of(server.outputs("print(1)")) == "1\n"
+
+
+def test_executions_of_a_context_run_in_order(server: Server) -> None:
+    gate = "import os, time\nwhile not os.path.exists('gate'): time.sleep(0.01)\nos.remove('gate'); order = ['first']"
+    server.client.post("/v1/executions?detach=1", json={"code": gate}).raise_for_status()
+    found: list[list[dict[str, object]]] = []
+    second = threading.Thread(target=lambda: found.append(server.outputs("order.append('second'); print(order)")))
+    with server.client.stream("POST", "/v1/executions", json={"code": "order.append('x')"}) as reply:
+        lines = reply.iter_lines()
+        assert json.loads(next(lines)) == {"seq": 1, "type": "queued", "position": 1}
+        second.start()
+        (server.folder / "files" / "gate").touch()
+        assert json.loads(list(lines)[-1])["status"] == "ok"
+    second.join()
+    assert "second" in text_of(found[0])
+
+
+def test_the_same_id_runs_once_and_other_code_is_refused(server: Server) -> None:
+    first = server.outputs("import random; print(random.random())", id="once")
+    assert server.outputs("import random; print(random.random())", id="once") == first
+    refused = server.client.post("/v1/executions", json={"code": "2", "id": "once"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "idempotency_conflict")
+
+
+def test_a_reader_resumes_after_the_last_output_it_saw(server: Server) -> None:
+    whole = server.outputs("for i in range(3): display(i)", id="resume")
+    rest = server.client.get("/v1/executions/resume/outputs?after=2").text.splitlines()
+    assert [json.loads(line) for line in rest] == whole[2:]
+
+
+def test_a_client_that_leaves_does_not_stop_the_code(server: Server) -> None:
+    with server.client.stream(
+        "POST", "/v1/executions", json={"code": "import time; time.sleep(0.3); print('done')", "id": "left"}
+    ) as r:
+        next(r.iter_lines())
+    rest = [json.loads(line) for line in server.client.get("/v1/executions/left/outputs").text.splitlines()]
+    assert text_of(rest) == "done\n"
+
+
+def test_output_past_the_limit_is_counted_but_not_kept(server: Server) -> None:
+    outputs = server.outputs("import sys\nfor _ in range(3000): sys.stdout.write('x' * 1000)")
+    assert outputs[-2]["type"] == "truncated"
+    kept = len(text_of(outputs))
+    assert kept <= 1_000_000
+    assert kept + outputs[-2]["dropped_bytes"] == 3_000_000
+
+
+def test_closed_and_replaced_streams_do_not_outlive_their_cell(server: Server) -> None:
+    assert server.outputs("import sys; sys.stdout.close()")[-1]["status"] == "ok"
+    assert text_of(server.outputs("print('open again')")) == "open again\n"
+    assert server.outputs("import io; sys.stdout = io.StringIO(); sys.stdout.close()")[-1]["status"] == "ok"
+    assert text_of(server.outputs("print('mine again')")) == "mine again\n"
+
+
+def test_what_a_thread_prints_between_cells_comes_with_the_next_and_names_its_origin(server: Server) -> None:
+    wait = "    while not os.path.exists('now'): time.sleep(0.01)\n    print('late', flush=True)\n"
+    code = f"import threading, os, time\ndef late():\n{wait}t = threading.Thread(target=late); t.start()"
+    server.outputs(code, id="origin")
+    (server.folder / "files" / "now").touch()
+    outputs = server.outputs("t.join(); os.remove('now'); print('mine')")
+    assert sorted(text_of(outputs).split()) == ["late", "mine"]
+    assert all(output.get("origin", "origin") == "origin" for output in outputs)
+
+
+def test_output_of_subprocesses_is_captured(server: Server) -> None:
+    assert text_of(server.outputs("import os; os.system('echo from a child') and None")) == "from a child\n"
+
+
+def test_input_says_what_to_do_instead(server: Server) -> None:
+    outputs = server.outputs("input('name? ')")
+    assert (outputs[1]["ename"], outputs[-1]["status"]) == ("EOFError", "error")
+    assert "nobody to ask" in outputs[1]["evalue"]
+
+
+def test_pip_says_why_it_cannot_install(server: Server) -> None:
+    assert "no network" in text_of(server.outputs("%pip install left-pad"), "stderr")
+
+
+def test_a_progress_bar_costs_what_is_seen_of_it(server: Server) -> None:
+    outputs = server.outputs("for i in range(20000): print(f'\\r{i}', end='')")
+    assert text_of(outputs).endswith("\r19999")
+    assert len(outputs) < 100
+
+
+RICH = {
+    "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()": "image/png",
+    "import pandas as pd; pd.DataFrame({'a': [1]})": "text/html",
+    "from IPython.display import SVG; SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>')": "image/svg+xml",
+    "import sympy; sympy.Symbol('x') ** 2": "text/latex",
+    "import altair as a; a.Chart(a.Data(values=[])).mark_bar()": "application/vnd.vegalite",
+    "import plotly.graph_objects as go; go.Figure(go.Bar(y=[1])).show()": "application/vnd.plotly.v1+json",
+}
+
+
+@pytest.mark.parametrize(("code", "media_type"), RICH.items(), ids=list(RICH.values()))
+def test_rich_output_keeps_every_mime_type(server: Server, code: str, media_type: str) -> None:
+    outputs = server.outputs(code)
+    assert outputs[-1]["status"] == "ok", outputs
+    shown = [key for output in outputs for key in output.get("data", {})]
+    assert any(key.startswith(media_type) for key in shown), shown
+
+
+def test_displays_are_updated_and_cleared(server: Server) -> None:
+    outputs = server.outputs(
+        "h = display(1, display_id='d'); h.update(2)\nfrom IPython.display import clear_output; clear_output(wait=True)"
+    )
+    assert [output["type"] for output in outputs[1:4]] == ["display_data", "update_display_data", "clear_output"]
+    assert outputs[1]["display_id"] == outputs[2]["display_id"] == "d"
+
+
+def test_contexts_do_not_share_variables(server: Server) -> None:
+    assert server.client.post("/v1/contexts", json={"name": "other"}).status_code == 201
+    server.outputs("only_here = 1", context="other")
+    assert server.outputs("only_here")[1]["ename"] == "NameError"
+    assert server.client.delete("/v1/contexts/other").status_code == 204
+
+
+def test_env_of_the_claim_reaches_every_kernel(server: Server) -> None:
+    server.client.post(
+        "/v1/claim", json={"session": "s", "idle_timeout_s": 60, "env": {"GREETING": "hello"}}
+    ).raise_for_status()
+    assert text_of(server.outputs("import os; print(os.environ['GREETING'])")) == "hello\n"
+    server.client.post("/v1/contexts/default/restart").raise_for_status()
+    assert text_of(server.outputs("import os; print(os.environ['GREETING'])")) == "hello\n"
+
+
+BAD_BODIES = {
+    b"": 400,
+    b"[1]": 400,
+    b'{"code": 1}': 400,
+    b"[" * 100_000: 400,
+    b'{"code": "1", "timeout_s": -1}': 400,
+    b'{"code": "1", "context": "../x"}': 400,
+}
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=range(len(BAD_BODIES)))
+def test_bad_bodies_get_the_one_error_shape(server: Server, body: bytes) -> None:
+    reply = server.client.post("/v1/executions", content=body)
+    assert reply.status_code == BAD_BODIES[body]
+    assert set(reply.json()["error"]) == {"code", "message", "id"}
+
+
+def test_nothing_is_told_without_the_token(server: Server) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(server.folder / "run" / "control.sock"))) as client:
+        reply = client.get("http://sandbox/v1/status")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "unauthorized")
+
+
+def test_a_new_life_keeps_the_journal_and_says_that_variables_are_lost(server: Server) -> None:
+    before = server.client.get("/v1/status").json()["generation"]
+    server.outputs("print('kept')", id="kept")
+    server.client.post("/v1/executions?detach=1", json={"code": "while True: pass", "id": "cut"}).raise_for_status()
+    server.stop()
+    server.start()
+    assert "kept" in server.client.get("/v1/executions/kept/outputs").text
+    cut = server.client.get("/v1/executions/cut/outputs").text.splitlines()
+    assert json.loads(cut[-1])["status"] == "died"
+    assert server.client.get("/v1/status").json()["generation"] != before
+    assert server.outputs("while True: pass", id="cut")[-1]["status"] == "died"
