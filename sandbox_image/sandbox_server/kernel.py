@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -19,6 +20,7 @@ from sandbox_server.provisioner import ZygoteLink
 
 CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 WELCOME_DEADLINE_S = 30.0
+RECONNECT_IVL_MS = 1  # we connect before the fork has bound its sockets; zmq's default would wait 100 ms and more
 MessageSink = Callable[[dict[str, Any]], None]
 
 
@@ -47,6 +49,7 @@ class Kernel:
         manager = AsyncKernelManager(
             kernel_spec_manager=_OneSpec(), transport="ipc", ip=os.path.join(ipc_dir, f"k-{uuid.uuid4().hex[:12]}")
         )
+        manager.context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_IVL_MS)
         for number, channel in enumerate(CHANNELS, 1):
             setattr(manager, f"{channel}_port", number)
         await manager.start_kernel(link=link, kernel_env=env)

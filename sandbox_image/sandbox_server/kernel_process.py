@@ -5,6 +5,8 @@ interactive shell, magics, the inline backend. `run` does the rest in the fork, 
 milliseconds. See docs/decisions/0002-kernels-from-a-zygote.md for what each step was worth.
 """
 
+import gc
+import io
 import os
 import signal
 import sys
@@ -13,14 +15,15 @@ from typing import Any, NoReturn
 from sandbox_server.import_hooks import AfterImport
 from sandbox_server.kernel_rules import NO_INPUT, NO_NETWORK_INSTALL
 
+# What a kernel would otherwise import at its start or in its first cells, a plot, a table and a traceback among them.
 PRELOADED = (
-    "numpy",
-    "pandas",
-    "matplotlib",
-    "matplotlib.pyplot",
-    "matplotlib_inline.backend_inline",
-    "matplotlib_inline.config",
-)
+    "numpy pandas pandas.io.formats.html pandas.io.formats.string matplotlib matplotlib.pyplot "
+    "matplotlib_inline.backend_inline matplotlib_inline.config PIL.PngImagePlugin PIL.JpegImagePlugin "
+    "PIL.GifImagePlugin PIL.BmpImagePlugin PIL.PpmImagePlugin ipykernel.debugger ipykernel.heartbeat "
+    "ipykernel.displayhook IPython.core.logger stack_data executing asttokens pure_eval "
+    "pygments.formatters.terminal256 tornado.platform.asyncio tornado.gen tornado.queues tornado.locks "
+    "faulthandler encodings.ascii "
+).split()
 FLUSH_INTERVAL_S = 0.004
 FIGURE_DPI = 144
 
@@ -109,10 +112,22 @@ def _explain_refusals(shell: Any, network: str) -> None:
 
 
 def _warm(shell: Any) -> None:
-    """Run the paths that the first cell of a kernel would otherwise be the first to run."""
+    """Run the paths that the first cells of a kernel would otherwise be the first to run.
+
+    Frozen objects are left alone by the garbage collector, so that a fork shares their pages instead of copying them.
+    """
     shell.run_cell("1", silent=True, store_history=False)
     shell.input_transformer_manager.transform_cell("x = 1\n")
     shell.execution_count = 1
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots()
+    axes.plot([0, 1], label="warm")
+    axes.legend()
+    figure.savefig(io.BytesIO(), format="png")
+    pyplot.close(figure)
+    gc.collect()
+    gc.freeze()
 
 
 def run(app: Any, connection: dict[str, Any], env: dict[str, str]) -> NoReturn:
