@@ -5,6 +5,7 @@ interactive shell, magics, the inline backend. `run` does the rest in the fork, 
 milliseconds. See docs/decisions/0002-kernels-from-a-zygote.md for what each step was worth.
 """
 
+import ctypes
 import gc
 import io
 import os
@@ -26,6 +27,7 @@ PRELOADED = (
 ).split()
 FLUSH_INTERVAL_S = 0.004
 FIGURE_DPI = 144
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def prepare(network: str) -> Any:
@@ -183,8 +185,11 @@ def _adopt_shell(app: Any) -> None:
 
 
 def leave_parent(control_fds: list[int]) -> None:
-    """Make a fresh fork independent of its zygote: own process group, default signals, first to go when memory ends."""
+    """Give a fresh fork its own process group and default signals, let it end with its zygote, and let it be the first
+    to go when memory ends."""
     os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

@@ -2,7 +2,8 @@
 
     CaesarionError
       InvalidRequest 400      SessionNotFound 404     NotFound 404     Conflict 409     SessionGone 410
-      Unauthorized 401        Forbidden 403           TooLarge 413     UnsupportedType 415
+      Unauthorized 401        Forbidden 403           MethodNotAllowed 405
+      TooLarge 413            UnsupportedType 415     NotSatisfiable 416
       QuotaExceeded 429 r     ModelError 502 r        SandboxUnavailable 503 r
       ConfigError (start only)
 
@@ -60,6 +61,13 @@ class SessionNotFound(NotFound):
     code = "session_not_found"
 
 
+class MethodNotAllowed(CaesarionError):
+    """The path exists and does not take this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
 class Conflict(CaesarionError):
     """The request contradicts what was already admitted."""
 
@@ -86,6 +94,13 @@ class UnsupportedType(CaesarionError):
 
     code = "unsupported_type"
     status = 415
+
+
+class NotSatisfiable(CaesarionError):
+    """A range that the file does not have."""
+
+    code = "range_not_satisfiable"
+    status = 416
 
 
 class QuotaExceeded(CaesarionError):

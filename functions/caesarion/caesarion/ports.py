@@ -60,6 +60,10 @@ class Sandboxes(Protocol):
         """Return all sandboxes of this principal, oldest first."""
         ...
 
+    async def suspend(self, key: SessionKey) -> None:
+        """End this session's processes: variables go, files and journal stay until it is woken. Idempotent."""
+        ...
+
     async def release(self, key: SessionKey) -> None:
         """End this session: its sandbox, variables and files are gone when this returns. Idempotent."""
         ...

@@ -73,11 +73,11 @@ def command(confinement: Confinement, role: Role, *, seccomp_fd: int | None, sta
         [*inside, *confinement.interpreter_dirs, "/home/user", "/etc/passwd", "/sys/fs/cgroup/memory"]
     )
     args += _system(confinement)
-    for name, inside in MOUNTS[role]:
-        args += ["--bind", f"{confinement.folder}/{name}", inside]
+    for name, place in MOUNTS[role]:
+        args += ["--bind", f"{confinement.folder}/{name}", place]
     if role == "server":
-        for source, inside in confinement.cgroup_binds:
-            args += ["--ro-bind", source, inside]
+        for source, place in confinement.cgroup_binds:
+            args += ["--ro-bind", source, place]
     args += ["--chdir", "/", "--cap-drop", "ALL"]
     if seccomp_fd is not None:
         args += ["--seccomp", str(seccomp_fd)]

@@ -89,6 +89,13 @@ class LocalSandboxes:
         found = [await asyncio.to_thread(self._look_up, key) for key in keys]
         return [sandbox for sandbox in found if sandbox is not None]
 
+    async def suspend(self, key: SessionKey) -> None:
+        async with self._locked(key):
+            claim = await asyncio.to_thread(self._home.claim, key)
+            record = await asyncio.to_thread(self._home.record, claim.name) if claim is not None else None
+            if record is not None:
+                await self._machine.end(record)
+
     async def release(self, key: SessionKey) -> None:
         async with self._locked(key):
             claim = await asyncio.to_thread(self._home.claim, key)

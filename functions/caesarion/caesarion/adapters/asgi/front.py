@@ -1,0 +1,106 @@
+"""The outermost stage of every function: an id, a log line, a count and, when something fails, the one error shape."""
+
+import logging
+import re
+import time
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from caesarion.adapters.asgi.facts import Facts, put_facts
+from caesarion.adapters.asgi.failures import send_failure
+from caesarion.adapters.asgi.metrics import Metrics
+from caesarion.errors import CaesarionError
+from caesarion.ids import new_id
+from caesarion.logs import bound
+
+logger = logging.getLogger(__name__)
+
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+LEFT = 499
+HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+
+
+class Front:
+    """Takes every request first. Nothing that fails behind it reaches the server as an exception."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        facts = Facts(new_id("r"))
+        put_facts(scope, facts)
+        began_s = time.perf_counter()
+        ids: dict[str, Any] = {"request": facts.id, **_trace(scope)}
+
+        async def receive_counted() -> Message:
+            message = await receive()
+            facts.received_bytes += len(message.get("body", b""))
+            facts.body_read = facts.body_read or not message.get("more_body", False)
+            return message
+
+        async def send_noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                facts.status = message["status"]
+                message = {**message, "headers": _completed(message.get("headers", ()), facts)}
+            facts.sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        self._metrics.requests_in_flight += 1
+        with bound(**ids):
+            try:
+                await self._answered(scope, receive_counted, send_noted, facts)
+            finally:
+                self._metrics.requests_in_flight -= 1
+                self._note(scope, facts, time.perf_counter() - began_s)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send, facts: Facts) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            facts.status = LEFT
+        except Exception as exc:
+            if not isinstance(exc, CaesarionError | HTTPException):
+                logger.error("request failed unexpectedly", exc_info=exc)
+            elif isinstance(exc, CaesarionError) and exc.status >= 500:
+                logger.warning("request failed", extra={"reason": exc.message[:500]})
+            if facts.status is None:
+                await send_failure(exc, scope, receive, send)
+
+    def _note(self, scope: Scope, facts: Facts, duration_s: float) -> None:
+        route = getattr(scope.get("route"), "path", "(none)")
+        status = facts.status or LEFT
+        self._metrics.count_request(scope["method"], route, status, duration_s)
+        logger.log(
+            logging.DEBUG if route.startswith("/health/") else logging.INFO,
+            "request",
+            extra={
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "duration_ms": round(duration_s * 1000, 2),
+                "received_bytes": facts.received_bytes,
+                "sent_bytes": facts.sent_bytes,
+                "principal": facts.principal,
+            },
+        )
+
+
+def _completed(headers: Any, facts: Facts) -> list[tuple[bytes, bytes]]:
+    given = list(headers)
+    names = {name for name, _ in given}
+    given += [header for header in HEADERS_OF_ALL if header[0] not in names]
+    return [*given, *facts.headers, (b"x-request-id", facts.id.encode())]
+
+
+def _trace(scope: Scope) -> dict[str, str]:
+    for name, value in scope["headers"]:
+        if name == b"traceparent" and (found := _TRACEPARENT.fullmatch(value)):
+            return {"trace": found[1].decode()}
+    return {}

@@ -1,0 +1,68 @@
+"""The implementations of the port `Sandboxes`, and a way to ask user code what it sees."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caesarion.adapters.local import LocalSandboxes
+from caesarion.adapters.sandbox_http import SandboxClient
+from caesarion.ids import PrincipalId, SessionId, SessionKey
+from caesarion.ports import Sandbox, SessionSpec
+from caesarion.settings import LocalSettings, SandboxSettings
+
+PYTHON = str(Path(__file__).parents[2] / ".venv-sandbox" / "bin" / "python")
+SPEC = SessionSpec(idle_timeout_s=600)
+DEADLINE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def key(session: str, principal: str = "alice") -> SessionKey:
+    """Return the key of a session."""
+    return SessionKey(PrincipalId(principal), SessionId(session))
+
+
+def open_local(home: Path, pool_size: int = 1) -> LocalSandboxes:
+    """Return local sandboxes of this home."""
+    limits = SandboxSettings(disk_bytes=60_000_000, memory_bytes=600_000_000, processes=64)
+    return LocalSandboxes(limits, LocalSettings(home=str(home), sandbox_python=PYTHON, pool_size=pool_size))
+
+
+async def run(sandbox: Sandbox, code: str, **fields: Any) -> list[dict[str, Any]]:
+    """Run code as the user and return its outputs."""
+    assert sandbox.endpoint is not None
+    client = SandboxClient(sandbox.endpoint)
+    try:
+        async with client.stream("POST", "/v1/executions", document={"code": code, **fields}) as answer:
+            return [json.loads(line) async for lines in answer.lines() for line in lines.splitlines()]
+    finally:
+        await client.aclose()
+
+
+async def said(sandbox: Sandbox, code: str) -> str:
+    """Run code as the user and return what it printed; an error of the code fails the test."""
+    outputs = await run(sandbox, code)
+    assert outputs[-1]["status"] == "ok", outputs
+    return "".join(output["text"] for output in outputs if output["type"] == "stream")
+
+
+@pytest.fixture(scope="module")
+def home() -> Any:
+    folder = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+async def sandboxes(home: Path) -> AsyncIterator[LocalSandboxes]:
+    async with open_local(home) as opened:
+        yield opened
+    assert not list((home / "sandboxes").iterdir())

@@ -1,0 +1,126 @@
+"""What user code must not be able to do. The test asks user code, and does not look from outside."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from caesarion.adapters.local import LocalSandboxes
+from caesarion.ports import Sandbox
+from tests.contracts.conftest import DEADLINE_S, SPEC, key, run, said
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def victim(sandboxes: LocalSandboxes) -> AsyncIterator[Sandbox]:
+    claimed = await sandboxes.claim(key("victim"), SPEC, deadline_s=DEADLINE_S)
+    await said(claimed, "open('secret.txt', 'w').write('treasure')")
+    yield claimed
+    assert await said(claimed, "print('untouched')") == "untouched\n"
+    await sandboxes.release(key("victim"))
+
+
+@pytest.fixture(scope="module")
+async def attacker(sandboxes: LocalSandboxes, victim: Sandbox) -> AsyncIterator[Sandbox]:
+    yield await sandboxes.claim(key("attacker", "mallory"), SPEC, deadline_s=DEADLINE_S)
+    await sandboxes.release(key("attacker", "mallory"))
+
+
+async def test_the_hosts_files_are_not_there(attacker: Sandbox, home: Path) -> None:
+    here = [
+        os.environ["HOME"] + "/.bashrc",
+        "/etc/shadow",
+        str(home),
+        "/var",
+        __file__,
+        "/etc/hostname",
+        "/run/docker.sock",
+    ]
+    assert await said(attacker, f"import os; print([p for p in {here!r} if os.path.exists(p)])") == "[]\n"
+
+
+async def test_another_sessions_files_cannot_be_found(attacker: Sandbox) -> None:
+    find = "import os; print([r for r, d, f in os.walk('/') if 'secret.txt' in f])"
+    assert await said(attacker, find) == "[]\n"
+
+
+async def test_only_own_processes_are_seen_and_none_is_ours(attacker: Sandbox) -> None:
+    names = "print({open(f'/proc/{p}/cmdline').read().split(chr(0))[-2] for p in os.listdir('/proc') if p.isdigit()})"
+    assert await said(attacker, f"import os; {names}") == "{'sandbox_server.zygote'}\n"
+
+
+async def test_the_parent_cannot_be_killed(attacker: Sandbox) -> None:
+    await said(
+        attacker, "import os, signal; os.kill(os.getppid(), signal.SIGKILL); os.kill(1, signal.SIGTERM) if 0 else None"
+    )
+    assert await said(attacker, "print('still here')") == "still here\n"
+
+
+async def test_memory_of_the_zygote_cannot_be_read(attacker: Sandbox) -> None:
+    outputs = await run(attacker, "open('/proc/1/mem', 'rb').read(1)")
+    assert outputs[-1]["status"] == "error"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "1.1.1.1"])
+async def test_no_network_is_reached(attacker: Sandbox, address: str) -> None:
+    code = f"import socket; s = socket.socket(); s.settimeout(2); print(s.connect_ex(('{address}', 80)) != 0)"
+    assert await said(attacker, code) == "True\n"
+    assert await said(attacker, "import socket; print([name for _, name in socket.if_nameindex()])") == "['lo']\n"
+
+
+async def test_the_control_socket_and_the_journal_are_not_there(attacker: Sandbox) -> None:
+    places = ["/run", "/journal", "/run/caesarion/control.sock"]
+    assert await said(attacker, f"import os; print([p for p in {places!r} if os.path.exists(p)])") == "[]\n"
+    assert "sock" not in await said(attacker, "print(os.listdir('/ipc'))")
+
+
+async def test_no_capability_is_had_or_gained(attacker: Sandbox) -> None:
+    code = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('Cap')])"
+    assert await said(attacker, code) == str(["0" * 16] * 5) + "\n"
+    tried = (
+        "import ctypes, os; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "print(libc.unshare(0x10000000), libc.mount(b'none', b'/tmp', b'tmpfs', 0, None), libc.ptrace(0, 0, 0, 0),"
+        " libc.chroot(b'/tmp'), libc.setuid(0), libc.syscall(321, 0, 0, 0))"
+    )
+    assert await said(attacker, tried) == "-1 -1 -1 -1 -1 -1\n"
+
+
+async def test_only_own_folders_can_be_written(attacker: Sandbox) -> None:
+    places = ["/", "/usr", "/etc", "/etc/passwd", "/proc/sys/kernel/core_pattern", "/sys", "/root", "/bin", "/home"]
+    code = f"import os, sys; print([p for p in {places!r} + [sys.prefix, sys.base_prefix] if os.access(p, os.W_OK)])"
+    assert await said(attacker, code) == "[]\n"
+
+
+async def test_no_descriptor_of_the_functions_is_inherited(attacker: Sandbox, home: Path) -> None:
+    links = "[os.readlink(f'/proc/self/fd/{n}') for n in range(1000) if os.path.lexists(f'/proc/self/fd/{n}')]"
+    told = await said(attacker, f"import os; print([p for p in {links} if p.startswith('/')])")
+    assert str(home) not in told
+
+
+async def test_a_fork_bomb_ends_with_its_cell(attacker: Sandbox) -> None:
+    outputs = await run(attacker, "import os\nwhile True: os.fork()", timeout_s=3)
+    assert outputs[-1]["status"] in ("error", "timeout", "died")
+    assert await said(attacker, "print('after the bomb')") == "after the bomb\n"
+
+
+async def test_memory_past_the_limit_ends_the_kernel_and_says_why(attacker: Sandbox) -> None:
+    outputs = await run(attacker, "x = bytearray(2 * 2**30); x[::4096] = b'1' * len(x[::4096])", timeout_s=60)
+    assert outputs[-1]["status"] in ("died", "error")
+    assert any(word in outputs[-2]["evalue"] + outputs[-2]["ename"] for word in ("memory", "Memory"))
+    assert await said(attacker, "print('again')") == "again\n"
+
+
+async def test_a_full_disk_is_an_error_of_the_code(attacker: Sandbox) -> None:
+    outputs = await run(attacker, "with open('big', 'wb') as f:\n    while True: f.write(bytes(2**20))", timeout_s=60)
+    assert outputs[-1]["status"] in ("error", "died")
+    await said(attacker, "import os; os.path.exists('big') and os.remove('big')")
+
+
+async def test_many_files_past_the_disk_limit_end_the_kernel(attacker: Sandbox) -> None:
+    code = "n = 0\nwhile True:\n    n += 1\n    open(f'part{n}', 'wb').write(bytes(2**20))"
+    outputs = await run(attacker, code, timeout_s=60)
+    assert outputs[-1]["status"] == "died"
+    assert "files took more than" in outputs[-2]["evalue"]
+    await said(attacker, "import glob, os; [os.remove(p) for p in glob.glob('part*')]; None")
