@@ -20,7 +20,7 @@ check: setup ## format, lint, types, layers, shell scripts
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	.venv/bin/lint-imports
+	PYTHONPATH=sandbox_image .venv/bin/lint-imports
 	shellcheck scripts/setup .ci/run
 
 fix: setup ## repair what format and lint can repair

@@ -1,0 +1,194 @@
+"""Executions: begun once for each id, followed to their end, and taken up again when the connection to them breaks."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from caesarion.adapters.asgi.metrics import Metrics
+from caesarion.adapters.background import Background
+from caesarion.errors import CaesarionError, SandboxUnavailable
+from caesarion.ids import ExecutionId, SessionKey
+from caesarion.outputs import Error, Finished, Output, encode_output
+from caesarion_execute.quotas import Slots
+from caesarion_execute.sessions import Sessions
+
+AFTER_ALL = 10**14
+RESUMED_AT_MOST = 3
+_LINE = re.compile(rb'\{"seq": ?(\d+), ?"type": ?"([a-z_]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Code to run, and the id under which it runs once."""
+
+    id: ExecutionId
+    code: str
+    context: str
+    timeout_s: float | None
+
+
+class Runs:
+    """Begins and follows executions."""
+
+    def __init__(self, sessions: Sessions, slots: Slots, background: Background, metrics: Metrics) -> None:
+        self._sessions = sessions
+        self._slots = slots
+        self._background = background
+        self._metrics = metrics
+
+    async def begin(self, key: SessionKey, request: RunRequest, *, after: int = 0) -> "Following":
+        """Run code, or join the execution that already has this id, and give its outputs past number `after`.
+
+        Waits for one of the principal's slots, which stays taken until the execution ends, also when nobody reads.
+        Raises QuotaExceeded, SessionNotFound, Conflict and SandboxUnavailable.
+        """
+        release = await self._slots.acquire(key.principal)
+        document: dict[str, Any] = {"id": request.id, "code": request.code, "context": request.context}
+        if request.timeout_s is not None:
+            document["timeout_s"] = request.timeout_s
+        following = Following(self, key, request.id, after=after, release=release)
+        try:
+            if after:
+                await self._sessions.call(key, "POST", "/v1/executions", params={"detach": 1}, document=document)
+                await following.open_outputs()
+            else:
+                await following.open("POST", "/v1/executions", document=document)
+        except BaseException:
+            await following.aclose(begun=False)
+            raise
+        return following
+
+    async def follow(self, key: SessionKey, execution: ExecutionId, *, after: int) -> "Following":
+        """Give an execution's outputs past number `after`. Raises NotFound, SessionNotFound, SandboxUnavailable."""
+        following = Following(self, key, execution, after=after)
+        try:
+            await following.open_outputs()
+        except BaseException:
+            await following.aclose(begun=False)
+            raise
+        return following
+
+    def _hold(self, key: SessionKey, execution: ExecutionId, release: Callable[[], None]) -> None:
+        """Keep a slot until an execution that nobody reads has ended."""
+
+        async def until_ended() -> None:
+            try:
+                path, params = f"/v1/executions/{execution}/outputs", {"after": AFTER_ALL}
+                with contextlib.suppress(CaesarionError):
+                    async with self._sessions.stream(key, "GET", path, params=params) as answer:
+                        async for _ in answer.chunks():
+                            pass
+            finally:
+                release()
+
+        self._background.start(until_ended(), name="hold slot")
+
+
+class Following:
+    """One execution's outputs as they come."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        key: SessionKey,
+        execution: ExecutionId,
+        *,
+        after: int,
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        self.execution = execution
+        self.finished = False
+        self._runs = runs
+        self._key = key
+        self._release = release
+        self._last_seq = after
+        self._stack = contextlib.AsyncExitStack()
+        self._blocks: AsyncIterator[bytes] | None = None
+        self._first: bytes | None = None
+        self._began_s = time.monotonic()
+
+    async def open(self, method: str, path: str, *, document: object = None, after: int = 0) -> None:
+        """Ask for the outputs; errors of the request come out here, before there are any."""
+        await self._stack.aclose()
+        params = {"after": after} if after else None
+        stream = self._runs._sessions.stream(self._key, method, path, params=params, document=document)
+        self._blocks = (await self._stack.enter_async_context(stream)).lines()
+
+    async def open_outputs(self) -> None:
+        """Ask for the outputs past the last one seen."""
+        await self.open("GET", f"/v1/executions/{self.execution}/outputs", after=self._last_seq)
+
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """Yield whole lines to the last, which is `finished`. Never raises for what happens to the sandbox.
+
+        When the connection breaks the outputs are asked for again after the last one seen. A sandbox that ended is
+        woken for that: its journal tells how the execution ended. Where nothing helps, the last lines are made here.
+        """
+        for _ in range(RESUMED_AT_MOST + 1):
+            try:
+                async for block in self._wanted():
+                    self._note(block)
+                    yield block
+                if self.finished or not await self._unfinished():
+                    return
+            except SandboxUnavailable:
+                pass
+            except CaesarionError as exc:
+                yield self._last_words(exc.message)
+                return
+            self._blocks = None
+        yield self._last_words("the session's sandbox stopped answering")
+
+    async def nothing_left(self) -> bool:
+        """Whether the execution has ended and its outputs past the number asked for are none."""
+        if self._blocks is None or await self._unfinished():
+            return False
+        self._first = await anext(self._blocks, None)
+        return self._first is None
+
+    async def aclose(self, *, begun: bool = True) -> None:
+        """Stop reading. The execution goes on, and its slot stays taken until it ends."""
+        await self._stack.aclose()
+        if self._release is not None:
+            if begun and not self.finished:
+                self._runs._hold(self._key, self.execution, self._release)
+            else:
+                self._release()
+
+    async def _wanted(self) -> AsyncIterator[bytes]:
+        """Yield from the answer that is open, or from a new one when that broke off."""
+        if self._blocks is None:
+            await self.open_outputs()
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+        if self._blocks is not None:
+            async for block in self._blocks:
+                yield block
+
+    async def _unfinished(self) -> bool:
+        """Whether more may come although the answer ended; it may also have had nothing past the number asked for."""
+        _, summary = await self._runs._sessions.call(self._key, "GET", f"/v1/executions/{self.execution}")
+        return summary["status"] in ("queued", "running") or self._last_seq == 0
+
+    def _note(self, block: bytes) -> None:
+        start = block.rfind(b"\n", 0, -1) + 1
+        found = _LINE.match(block, start)
+        if found is not None:
+            self._last_seq = int(found[1])
+            if found[2] == b"finished":
+                self.finished = True
+                self._runs._metrics.count_execution(json.loads(block[start:])["status"])
+
+    def _last_words(self, reason: str) -> bytes:
+        text = f"{reason}. Whether the code ran to its end is not known."
+        duration_ms = round((time.monotonic() - self._began_s) * 1000, 3)
+        outputs: list[Output] = [Error("SandboxLost", text, [f"SandboxLost: {text}"])]
+        outputs.append(Finished("died", None, duration_ms))
+        self.finished = True
+        encoded = [encode_output(output, self._last_seq + number) for number, output in enumerate(outputs, start=1)]
+        return b"".join(json.dumps(record).encode() + b"\n" for record in encoded)

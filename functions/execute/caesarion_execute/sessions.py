@@ -1,0 +1,225 @@
+"""Sessions: their sandboxes found, claimed and woken, within the quota, and told as the API tells them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from caesarion.adapters.background import Background
+from caesarion.adapters.sandbox_http import Answer, Params, SandboxClients, SandboxUnreachable
+from caesarion.clock import parse_rfc3339, rfc3339
+from caesarion.errors import QuotaExceeded, SandboxUnavailable, SessionNotFound
+from caesarion.ids import PrincipalId, SessionKey
+from caesarion.ports import Endpoint, Sandbox, Sandboxes, SessionSpec
+
+STATUS_DEADLINE_S = 2.0
+ANSWER_DEADLINE_S = 60.0
+STATUSES_AT_ONCE = 16
+RETRY_AFTER_S = 30.0
+STATUS_FIELDS = (
+    "last_activity_at",
+    "generation",
+    "memory_bytes",
+    "memory_limit_bytes",
+    "disk_bytes",
+    "disk_limit_bytes",
+)
+
+
+class Sessions:
+    """The sessions of all principals, through the port. Keeps nothing that another replica would miss."""
+
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        clients: SandboxClients,
+        background: Background,
+        *,
+        max_sessions: int,
+        claim_timeout_s: float,
+    ) -> None:
+        self._sandboxes = sandboxes
+        self._clients = clients
+        self._background = background
+        self._max_sessions = max_sessions
+        self._claim_timeout_s = claim_timeout_s
+        self._claims: dict[tuple[SessionKey, bool], asyncio.Task[Sandbox]] = {}
+        self._admitted: set[SessionKey] = set()
+
+    async def claim(self, key: SessionKey, spec: SessionSpec | None = None) -> Sandbox:
+        """Return the session's ready sandbox, made (with a `spec`) or woken if need be.
+
+        Raises SessionNotFound, QuotaExceeded, or SandboxUnavailable when none is ready in time.
+        """
+        return await asyncio.shield(self._claim_begun(key, spec))
+
+    async def claim_within(self, key: SessionKey, spec: SessionSpec, wait_s: float) -> Sandbox | None:
+        """Return the session's ready sandbox, or None when it is not ready in time; then its start goes on."""
+        task = self._claim_begun(key, spec)
+        await asyncio.wait({task}, timeout=wait_s)
+        return task.result() if task.done() else None
+
+    async def ready(self, key: SessionKey) -> Sandbox:
+        """Return the session's ready sandbox, woken if it is suspended. Raises SessionNotFound when there is none."""
+        found = await self._sandboxes.get(key)
+        if found is None:
+            _not_found(key)
+        if found.state == "ready" and found.endpoint is not None:
+            return found
+        return await self.claim(key)
+
+    async def get(self, key: SessionKey) -> Sandbox:
+        """Return the session's sandbox as it is. Raises SessionNotFound."""
+        found = await self._sandboxes.get(key)
+        if found is None:
+            _not_found(key)
+        return found
+
+    async def release(self, key: SessionKey) -> None:
+        """End the session. Idempotent."""
+        claims = {task for (claimed, _), task in self._claims.items() if claimed == key}
+        if claims:
+            await asyncio.wait(claims)
+        await self._sandboxes.release(key)
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        key: SessionKey,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        document: object = None,
+        body: AsyncIterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        passed: tuple[int, ...] = (),
+    ) -> AsyncIterator[Answer]:
+        """Ask the session's sandbox, woken if need be, and give its answer to be read.
+
+        A sandbox that went away since it was last seen is claimed anew and asked once more, unless `body` is used up.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def asked(sandbox: Sandbox) -> Answer:
+                client = await stack.enter_async_context(self._clients.lent(_endpoint(sandbox)))
+                return await stack.enter_async_context(
+                    client.stream(
+                        method, path, params=params, document=document, body=body, headers=headers, passed=passed
+                    )
+                )
+
+            try:
+                answer = await asked(await self.ready(key))
+            except SandboxUnreachable:
+                if body is not None:
+                    raise
+                answer = await asked(await self.claim(key))
+            yield answer
+
+    async def call(
+        self, key: SessionKey, method: str, path: str, *, params: Params | None = None, document: object = None
+    ) -> tuple[int, Any]:
+        """Ask the session's sandbox and return the status and the decoded JSON of its answer."""
+        try:
+            async with asyncio.timeout(ANSWER_DEADLINE_S + self._claim_timeout_s):
+                async with self.stream(key, method, path, params=params, document=document) as answer:
+                    return answer.status, await answer.json() if answer.status != 204 else None
+        except TimeoutError as exc:
+            raise SandboxUnavailable("The session's sandbox did not answer in time.") from exc
+
+    async def described(self, sandbox: Sandbox) -> dict[str, Any]:
+        """Return the session as the API tells it, with what its sandbox says of itself when it runs."""
+        if sandbox.endpoint is None:
+            return session_document(sandbox, None)
+        try:
+            async with self._clients.lent(sandbox.endpoint) as client:
+                return session_document(sandbox, await client.call("GET", "/v1/status", deadline_s=STATUS_DEADLINE_S))
+        except SandboxUnavailable:
+            return session_document(sandbox, None)
+
+    async def all_described(self, principal: PrincipalId) -> list[dict[str, Any]]:
+        """Return all sessions of a principal, oldest first."""
+        at_once = asyncio.Semaphore(STATUSES_AT_ONCE)
+
+        async def one(sandbox: Sandbox) -> dict[str, Any]:
+            async with at_once:
+                return await self.described(sandbox)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(sandbox)) for sandbox in await self._sandboxes.list(principal)]
+        return [task.result() for task in tasks]
+
+    async def check(self) -> str | None:
+        """Return what is wrong with the platform that sandboxes come from, or None."""
+        try:
+            async with asyncio.timeout(STATUS_DEADLINE_S):
+                await self._sandboxes.list(PrincipalId("health"))
+        except TimeoutError:
+            return f"no answer within {STATUS_DEADLINE_S:g} s"
+        except Exception as exc:
+            return type(exc).__name__
+        return None
+
+    def _claim_begun(self, key: SessionKey, spec: SessionSpec | None) -> "asyncio.Task[Sandbox]":
+        """Return the one claim of this session that is under way, begun if there is none. It outlives who asked."""
+        which = (key, spec is not None)
+        task = self._claims.get(which)
+        if task is None:
+            task = self._background.start(self._claim_admitted(key, spec), name="claim")
+            self._claims[which] = task
+            task.add_done_callback(lambda _: self._claims.pop(which, None))
+        return task
+
+    async def _claim_admitted(self, key: SessionKey, spec: SessionSpec | None) -> Sandbox:
+        await self._admit(key)
+        try:
+            return await self._sandboxes.claim(key, spec, deadline_s=self._claim_timeout_s)
+        finally:
+            self._admitted.discard(key)
+
+    async def _admit(self, key: SessionKey) -> None:
+        """Count this claim, or raise QuotaExceeded. Claims that end while the list is fetched are counted once."""
+        before = set(self._admitted)
+        listed = await self._sandboxes.list(key.principal) if self._max_sessions else ()
+        used = {sandbox.key for sandbox in listed if sandbox.state != "suspended"}
+        used |= {other for other in before | self._admitted if other.principal == key.principal}
+        if self._max_sessions and key not in used and len(used) >= self._max_sessions:
+            raise QuotaExceeded(
+                f"You have {len(used)} live sessions; more than {self._max_sessions} at once are not given. "
+                "Close one, or wait until one is suspended.",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._admitted.add(key)
+
+
+def session_document(sandbox: Sandbox, status: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a session's JSON from its sandbox's record and, when it runs, its status."""
+    state = "starting" if sandbox.state == "ready" else sandbox.state
+    document: dict[str, Any] = {
+        "id": sandbox.key.session,
+        "state": status["state"] if status is not None else state,
+        "created_at": rfc3339(sandbox.created_at),
+        "idle_timeout_s": sandbox.idle_timeout_s,
+    }
+    if status is None:
+        return document
+    document.update((name, status[name]) for name in STATUS_FIELDS if status.get(name) is not None)
+    if "last_activity_at" in document:
+        last = parse_rfc3339(document["last_activity_at"])
+        document["expires_at"] = rfc3339(last + timedelta(seconds=sandbox.idle_timeout_s))
+    document["contexts"] = status.get("contexts", [])
+    return document
+
+
+def _endpoint(sandbox: Sandbox) -> Endpoint:
+    if sandbox.endpoint is None:
+        raise SandboxUnavailable("The session's sandbox is not ready.")
+    return sandbox.endpoint
+
+
+def _not_found(key: SessionKey) -> NoReturn:
+    raise SessionNotFound(
+        f"There is no session {key.session!r}. Make it with POST /sessions or POST /sessions/{key.session}/initialize."
+    )

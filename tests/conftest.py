@@ -1,0 +1,109 @@
+"""The product as users meet it: the real app on a real port, with real sandboxes, once for all tests of a process."""
+
+import asyncio
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import uvicorn
+
+from caesarion.adapters.asgi.access import Keys
+from caesarion.adapters.key_file import KeyFile
+from caesarion.adapters.local import LocalSandboxes
+from caesarion.principals import records_from_env
+from caesarion_execute.app import build_app
+from caesarion_execute.settings import Settings
+
+SANDBOX_PYTHON = Path(__file__).parents[1] / ".venv-sandbox" / "bin" / "python"
+START_DEADLINE_S = 90.0
+T = TypeVar("T")
+
+
+class ProductServer:
+    """An event loop in a thread of its own with one set of sandboxes, and as many apps before it as tests need."""
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
+        self._env = {
+            "CAESARION_HOME": str(self.home),
+            "CAESARION_SANDBOX_PYTHON": str(SANDBOX_PYTHON),
+            "CAESARION_POOL_SIZE": "1",
+            "CAESARION_MAX_SESSIONS": "0",
+        }
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="product")
+        self._servers: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+        self._thread.start()
+        settings = Settings.from_env(self._env)
+        self.sandboxes = LocalSandboxes(settings.sandbox, settings.local)
+        self.url = self.serve({})
+
+    def serve(self, env: Mapping[str, str]) -> str:
+        """Start an app with these variables besides the common ones, and return its address."""
+        return self.run(self._serve({**self._env, **env}))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the product's loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_DEADLINE_S)
+
+    def stop(self) -> None:
+        """End the apps and all sandboxes."""
+        try:
+            self.run(self._stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            shutil.rmtree(self.home)
+
+    async def _serve(self, env: Mapping[str, str]) -> str:
+        settings = Settings.from_env(env)
+        file = KeyFile(self.home / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
+        app = build_app(self.sandboxes, settings, Keys(file))
+        listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+        task = asyncio.create_task(server._serve([listening]))
+        self._servers.append((server, task))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    async def _stop(self) -> None:
+        for server, _ in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in self._servers))
+        await self.sandboxes.shutdown(keep=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The running product: its address, a client of it, and the server behind it."""
+
+    url: str
+    client: httpx.AsyncClient
+    server: ProductServer
+
+
+@pytest.fixture(scope="session")
+def product_server() -> Iterator[ProductServer]:
+    server = ProductServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def product(product_server: ProductServer) -> AsyncIterator[Product]:
+    async with httpx.AsyncClient(base_url=product_server.url, timeout=60) as client:
+        yield Product(product_server.url, client, product_server)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
