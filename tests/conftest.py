@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from caesarion.adapters.asgi.access import Keys
+from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.key_file import KeyFile
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.principals import records_from_env
@@ -39,7 +40,7 @@ class ProductServer:
         }
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="product")
-        self._servers: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+        self._servers: list[tuple[ListeningServer, asyncio.Task[None]]] = []
         self._thread.start()
         settings = Settings.from_env(self._env)
         self.sandboxes = LocalSandboxes(settings.sandbox, settings.local)
@@ -68,11 +69,10 @@ class ProductServer:
         file = KeyFile(self.home / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
         app = build_app(self.sandboxes, settings, Keys(file))
         listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
-        task = asyncio.create_task(server._serve([listening]))
-        self._servers.append((server, task))
-        while not server.started:
-            await asyncio.sleep(0.01)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = ListeningServer(config)
+        self._servers.append((server, asyncio.create_task(server.serve([listening]))))
+        await server.listening.wait()
         return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
     async def _stop(self) -> None:

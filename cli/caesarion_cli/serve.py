@@ -6,11 +6,15 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from caesarion.adapters.asgi.access import Keys
+from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.key_file import KeyFile
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.errors import CaesarionError, ConfigError
@@ -23,6 +27,7 @@ from caesarion_execute.settings import Settings
 logger = logging.getLogger(__name__)
 
 PLATFORM_FAILED = 3
+GRACEFUL_SHUTDOWN_S = 2
 
 
 def main() -> int:
@@ -40,54 +45,62 @@ def main() -> int:
 
 async def serve(settings: Settings) -> None:
     """Serve until told to stop, and end what was started. Raises ConfigError or SandboxUnavailable."""
+    stopping = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     serving = settings.serving
     key_file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(serving.api_keys.reveal()))
     check_binding(serving.host, has_keys=bool(key_file.load()))
-    listening = _listen(serving.host, serving.port)
-    sandboxes = LocalSandboxes(settings.sandbox, settings.local)
-    server = _Server(
-        uvicorn.Config(
-            build_app(sandboxes, settings, Keys(key_file)),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-        )
+    with _listen(serving.host, serving.port) as listening:
+        sandboxes = await asyncio.to_thread(_local_sandboxes, settings)
+        try:
+            if await _done_before(stopping, sandboxes.ready()):
+                await _serve(build_app(sandboxes, settings, Keys(key_file)), listening, stopping)
+        finally:
+            await sandboxes.shutdown(keep=settings.local.keep_sandboxes)
+
+
+async def _serve(app: ASGIApp, listening: socket.socket, stopping: asyncio.Event) -> None:
+    server = ListeningServer(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S)
     )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve([listening]))
+        await server.listening.wait()
+        print(f"ready {_url(listening)}", flush=True)
+        await stopping.wait()
+        server.should_exit = True
+
+
+async def _done_before(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Await `work` and return True, or give it up when told to stop and return False."""
+    working, told = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
     try:
-        await sandboxes.ready()
-        async with asyncio.TaskGroup() as tasks:
-            stopping = asyncio.Event()
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-            serving_task = tasks.create_task(server.serve([listening]))
-            await server.listening.wait()
-            host, port = listening.getsockname()[:2]
-            print(f"ready http://{host}:{port}", flush=True)
-            await stopping.wait()
-            server.should_exit = True
-            await serving_task
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
     finally:
-        listening.close()
-        await sandboxes.shutdown(keep=settings.local.keep_sandboxes)
+        working.cancel()
+        told.cancel()
+        await asyncio.wait({working, told})
 
 
-class _Server(uvicorn.Server):
-    """Tells when it listens, and leaves signals to us."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+def _local_sandboxes(settings: Settings) -> LocalSandboxes:
+    try:
+        return LocalSandboxes(settings.sandbox, settings.local)
+    except OSError as exc:
+        raise ConfigError(f"CAESARION_HOME cannot be used: {exc.strerror} ({exc.filename}). Name another.") from exc
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as exc:
         raise ConfigError(f"Cannot listen on {host}:{port} ({exc.strerror}). Choose another port with PORT=.") from exc
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -86,12 +86,12 @@ class Routes:
         return JSONResponse({"status": "ok"})
 
     async def status(self, request: Request) -> Response:
-        return JSONResponse(self._sandbox.status())
+        return JSONResponse(await self._sandbox.status())
 
     async def claim(self, request: Request) -> Response:
         body = await _json_object(request)
         await self._sandbox.claim(float(body["idle_timeout_s"]), dict(body.get("env") or {}))
-        return JSONResponse(self._sandbox.status())
+        return JSONResponse(await self._sandbox.status())
 
     async def execute(self, request: Request) -> Response:
         body = await _json_object(request)
@@ -152,9 +152,7 @@ class Routes:
         return Response(status_code=204)
 
     async def restart(self, request: Request) -> Response:
-        context = self._sandbox.context(request.path_params["name"])
-        await context.restart("the kernel was restarted on request")
-        self._sandbox.touch()
+        context = await self._sandbox.restart(request.path_params["name"])
         return JSONResponse(context.describe())
 
     async def complete(self, request: Request) -> Response:

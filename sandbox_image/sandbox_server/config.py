@@ -25,6 +25,7 @@ class ServerConfig:
 
     token: str = field(repr=False)
     files_dir: str
+    packages_dir: str
     journal_dir: str
     ipc_dir: str
     socket_path: str | None = None

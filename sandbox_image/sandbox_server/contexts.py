@@ -11,7 +11,7 @@ from typing import Any
 from caesarion.outputs import Error, ExecutionStatus, Queued, Started, Stream
 from sandbox_server.config import ServerConfig
 from sandbox_server.execution import Execution
-from sandbox_server.kernel import Kernel
+from sandbox_server.kernel import Kernel, KernelLaunch
 from sandbox_server.messages import output_of
 from sandbox_server.provisioner import ZygoteLink
 
@@ -24,8 +24,11 @@ DRAIN_DEADLINE_S = 2.0
 class Context:
     """Runs executions in order. `generation` grows each time variables were lost."""
 
-    def __init__(self, name: str, link: ZygoteLink, config: ServerConfig, env: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, link: ZygoteLink, config: ServerConfig, env: dict[str, str], *, may_write: bool
+    ) -> None:
         self.name = name
+        self.may_write = may_write
         self.generation = 1
         self.execution_count = 0
         self._link = link
@@ -37,6 +40,7 @@ class Context:
         self._running: Execution | None = None
         self._msg_id = ""
         self._idle = asyncio.Event()
+        self._messages_heard = 0
         self._by_msg_id: dict[str, str] = {}
         self._held: deque[Stream] = deque()
         self._lock = asyncio.Lock()
@@ -93,11 +97,13 @@ class Context:
         """Return this context's living kernel, starting one when there is none."""
         async with self._lock:
             if self._kernel is None or self._kernel.ended.done():
-                self._kernel = await Kernel.start(self._link, self._config.ipc_dir, self._env, self._on_message)
+                launch = KernelLaunch(self._config.ipc_dir, self._env, may_write=self.may_write)
+                self._kernel = await Kernel.start(self._link, launch, self._on_message)
             return self._kernel
 
-    async def restart(self, reason: str) -> None:
+    async def restart(self, reason: str, *, may_write: bool) -> None:
         """End the kernel and start another; what runs or waits ends, variables are lost."""
+        self.may_write = may_write
         self.stop_all(reason)
         await self._replace_kernel()
 
@@ -109,8 +115,12 @@ class Context:
                 await self._kernel.kill()
 
     async def exceeded_disk(self, limit_bytes: int) -> None:
-        """End this context's kernel because the session's files grew past the limit."""
-        text = f"the session's files took more than {limit_bytes // 2**20} MiB, so the kernel was ended; delete files"
+        """End this context's kernel because the session's files grew past the limit; the next one may not write."""
+        self.may_write = False
+        text = (
+            f"the session's files took more than {limit_bytes // 2**20} MiB, so the kernel was ended. Delete some, "
+            "then restart this context: until then its code can read and delete files but not write any"
+        )
         if self._running is not None:
             self._killed_for = _lost(text)
             if self._kernel is not None:
@@ -174,9 +184,15 @@ class Context:
             await self._replace_kernel()
 
     async def _done(self, reply: asyncio.Future[dict[str, Any]]) -> str:
+        """Return the reply's status once the outputs before it are here too."""
         content = await reply
         self.execution_count = content.get("execution_count", self.execution_count)
-        await self._idle.wait()
+        while not self._idle.is_set():
+            heard = self._messages_heard
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), DRAIN_DEADLINE_S)
+            if self._messages_heard == heard:
+                break
         return str(content["status"])
 
     async def _supervise(
@@ -216,6 +232,7 @@ class Context:
                 return
 
     def _on_message(self, message: dict[str, Any]) -> None:
+        self._messages_heard += 1
         parent = message["parent_header"].get("msg_id", "")
         execution = self._running
         if execution is not None and parent == self._msg_id:

@@ -4,6 +4,7 @@ User code owns the folder and may put symbolic links, pipes or devices there at 
 component at a time without following links, and only regular files are opened.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -11,6 +12,7 @@ import mimetypes
 import os
 import stat
 import uuid
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,25 +21,21 @@ from typing import Any
 
 from caesarion.clock import rfc3339
 from caesarion.errors import InvalidRequest, NotFound, TooLarge, UnsupportedType
+from caesarion.file_names import PARTIAL_PREFIX, checked_path
+from sandbox_server.disk import DiskUse
 
-MAX_NAME_BYTES = 200
-MAX_DEPTH = 16
 MAX_LISTED = 10_000
 SNIFF_BYTES = 8192
-PARTIAL_PREFIX = ".upload-"
+PARSED_JSON_BYTES = 8 * 1024**2
+JSON_BEGINNINGS = [bytes([char]) for char in b'{["0123456789-tfn']
 _BINARY_MAGIC = (
     b"\x89PNG",
     b"\xff\xd8\xff",
-    b"GIF8",
     b"%PDF",
     b"PK\x03\x04",
     b"\x1f\x8b",
     b"\x7fELF",
-    b"MZ",
-    b"BM",
-    b"RIFF",
     b"7z\xbc\xaf",
-    b"Rar!",
 )
 _MEDIA_TYPES = {
     ".csv": "text/csv",
@@ -83,32 +81,14 @@ class FileEntry:
         }
 
 
-def checked_path(path: str) -> list[str]:
-    """Return the components of a path inside the folder. Raises InvalidRequest for any other."""
-    parts = path.split("/")
-    problem = None
-    if not path or path.startswith("/"):
-        problem = "must be relative to /uploaded_files/"
-    elif any(ord(char) < 32 or ord(char) == 127 for char in path):
-        problem = "must not have control characters such as a newline"
-    elif "\\" in path:
-        problem = "must not have a backslash"
-    elif any(part in ("", ".", "..") for part in parts) or len(parts) > MAX_DEPTH:
-        problem = f"must not leave the folder, have empty parts or more than {MAX_DEPTH} of them"
-    elif any(len(part.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES for part in parts):
-        problem = f"must not have a part longer than {MAX_NAME_BYTES} bytes"
-    elif parts[-1].startswith(PARTIAL_PREFIX):
-        problem = f"must not begin with {PARTIAL_PREFIX!r}"
-    if problem:
-        raise InvalidRequest(f"The file's path {problem}, got {path[:120]!r}.", code="invalid_path")
-    return parts
-
-
 class Files:
     """The folder `/uploaded_files` as the API shows it."""
 
-    def __init__(self, folder: str, *, types: tuple[str, ...], max_upload_bytes: int, disk_bytes: int) -> None:
+    def __init__(
+        self, folder: str, disk: DiskUse, *, types: tuple[str, ...], max_upload_bytes: int, disk_bytes: int
+    ) -> None:
         self._folder = folder
+        self._disk = disk
         self._types = types
         self._max_upload_bytes = max_upload_bytes
         self._disk_bytes = disk_bytes
@@ -117,18 +97,9 @@ class Files:
         """Return the regular files, by path; at most 10,000. Hidden folders such as `.cache` are left out."""
         return sorted(self._walk(), key=lambda entry: entry.path)[:MAX_LISTED]
 
-    def used_bytes(self) -> int:
-        """Return the disk space that the folder takes, hidden files included."""
-        total = 0
-        for root, _, names in os.walk(self._folder):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += os.lstat(os.path.join(root, name)).st_blocks * 512
-        return total
-
     def open(self, path: str) -> tuple[int, FileEntry]:
         """Return a file descriptor (the caller closes it) and the entry. Raises NotFound."""
-        parts = checked_path(path)
+        parts = checked_path(path).split("/")
         with self._directory(parts[:-1], make=False) as directory:
             try:
                 fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
@@ -142,7 +113,7 @@ class Files:
 
     def delete(self, path: str) -> None:
         """Remove a file. Raises NotFound."""
-        parts = checked_path(path)
+        parts = checked_path(path).split("/")
         with self._directory(parts[:-1], make=False) as directory:
             try:
                 os.unlink(parts[-1], dir_fd=directory)
@@ -154,15 +125,16 @@ class Files:
 
         Raises InvalidRequest, UnsupportedType or TooLarge, and leaves nothing behind then or when the body breaks off.
         """
-        parts = checked_path(path)
+        parts = checked_path(path).split("/")
         self._check_type(parts[-1])
-        self._check_size(expected_bytes or 0, used_bytes=self.used_bytes())
+        used_bytes = await self._disk.measure()
+        self._check_size(expected_bytes or 0, used_bytes=used_bytes)
         with self._directory(parts[:-1], make=True) as directory:
             temporary = f"{PARTIAL_PREFIX}{uuid.uuid4().hex}"
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(temporary, flags, 0o644, dir_fd=directory)
             try:
-                await self._receive(fd, parts[-1], body, expected_bytes)
+                await self._receive(fd, parts[-1], body, expected_bytes, used_bytes)
                 os.rename(temporary, parts[-1], src_dir_fd=directory, dst_dir_fd=directory)
                 status = os.fstat(fd)
             except IsADirectoryError:
@@ -175,9 +147,10 @@ class Files:
                     os.unlink(temporary, dir_fd=directory)
         return FileEntry(path, status.st_size, status.st_mtime_ns)
 
-    async def _receive(self, fd: int, name: str, body: AsyncIterator[bytes], expected_bytes: int | None) -> None:
+    async def _receive(
+        self, fd: int, name: str, body: AsyncIterator[bytes], expected_bytes: int | None, used_bytes: int
+    ) -> None:
         size = 0
-        used_bytes = self.used_bytes()
         async for chunk in body:
             size += len(chunk)
             self._check_size(size, used_bytes=used_bytes)
@@ -189,7 +162,7 @@ class Files:
                 f"The upload broke off after {size} of {expected_bytes} bytes; nothing was stored.",
                 code="upload_incomplete",
             )
-        self._check_content(name, fd, size)
+        await asyncio.to_thread(self._check_content, name, fd, size)
 
     def _check_type(self, name: str) -> None:
         suffix = os.path.splitext(name)[1].lower().removeprefix(".")
@@ -212,7 +185,11 @@ class Files:
             )
 
     def _check_content(self, name: str, fd: int, size: int) -> None:
-        """Text types must hold text: no NUL, and nothing that begins like a picture, an archive or a program."""
+        """Text types must hold text: no NUL, and nothing that begins like a picture, an archive or a program.
+
+        JSON up to `PARSED_JSON_BYTES` is read whole; of more only the beginning is looked at, since the parsed form of
+        100 MB would take a gigabyte.
+        """
         suffix = os.path.splitext(name)[1].lower().removeprefix(".")
         if suffix not in ("csv", "txt", "json", "py"):
             return
@@ -222,11 +199,8 @@ class Files:
             raise UnsupportedType(
                 f"{name!r} is named .{suffix} but its content is not text. Send the file under its real type."
             )
-        if suffix == "json" and size <= self._max_upload_bytes and not wide:
-            try:
-                json.loads(os.pread(fd, size, 0))
-            except (ValueError, RecursionError):
-                raise UnsupportedType(f"{name!r} is named .json but its content is not JSON.") from None
+        if suffix == "json" and not _is_json(fd, size):
+            raise UnsupportedType(f"{name!r} is named .json but its content is not JSON.")
 
     @contextlib.contextmanager
     def _directory(self, parts: list[str], *, make: bool) -> Iterator[int]:
@@ -253,13 +227,22 @@ class Files:
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
             for name in names:
                 full = os.path.join(root, name)
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, InvalidRequest):
                     status = os.lstat(full)
-                    if stat.S_ISREG(status.st_mode) and not name.startswith(PARTIAL_PREFIX):
-                        relative = os.path.relpath(full, self._folder)
-                        with contextlib.suppress(InvalidRequest):
-                            checked_path(relative)
-                            yield FileEntry(relative, status.st_size, status.st_mtime_ns)
+                    if stat.S_ISREG(status.st_mode):
+                        relative = checked_path(os.path.relpath(full, self._folder))
+                        yield FileEntry(relative, status.st_size, status.st_mtime_ns)
+
+
+def _is_json(fd: int, size: int) -> bool:
+    """Whether a file is JSON; of a long one, whether its beginning could be."""
+    if size > PARSED_JSON_BYTES:
+        return os.pread(fd, SNIFF_BYTES, 0).removeprefix(BOM_UTF8).lstrip()[:1] in JSON_BEGINNINGS
+    try:
+        json.loads(os.pread(fd, size, 0))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _missing(path: str) -> NotFound:

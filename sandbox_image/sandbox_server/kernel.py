@@ -4,10 +4,12 @@ It hands every message of the IOPub channel to `on_message` in the order they ca
 """
 
 import asyncio
+import logging
 import os
 import signal
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,29 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
+from sandbox_server.kernel_rules import MAX_MESSAGE_BYTES
 from sandbox_server.provisioner import ZygoteLink
+
+logger = logging.getLogger(__name__)
 
 CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 WELCOME_DEADLINE_S = 30.0
-RECONNECT_IVL_MS = 1  # we connect before the fork has bound its sockets; zmq's default would wait 100 ms and more
+SOCKET_OPTIONS = {
+    zmq.RECONNECT_IVL: 1,  # in ms: we connect before the fork has bound its sockets; the default would wait 100 ms
+    zmq.RCVHWM: 64,  # messages that wait here; the rest wait in the kernel, whose memory is limited
+    zmq.MAXMSGSIZE: 2 * MAX_MESSAGE_BYTES,  # a kernel of ours sends less; one that was tampered with is cut off
+}
 MessageSink = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLaunch:
+    """What a kernel is started with: the folder of its sockets, variables of its environment, and whether it may write
+    to files."""
+
+    ipc_dir: str
+    env: dict[str, str]
+    may_write: bool
 
 
 class _OneSpec(KernelSpecManager):
@@ -44,15 +63,18 @@ class Kernel:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def start(cls, link: ZygoteLink, ipc_dir: str, env: dict[str, str], on_message: MessageSink) -> "Kernel":
+    async def start(cls, link: ZygoteLink, launch: KernelLaunch, on_message: MessageSink) -> "Kernel":
         """Fork a kernel and return it once its IOPub channel has greeted us. Raises TimeoutError or ZygoteGone."""
         manager = AsyncKernelManager(
-            kernel_spec_manager=_OneSpec(), transport="ipc", ip=os.path.join(ipc_dir, f"k-{uuid.uuid4().hex[:12]}")
+            kernel_spec_manager=_OneSpec(),
+            transport="ipc",
+            ip=os.path.join(launch.ipc_dir, f"k-{uuid.uuid4().hex[:12]}"),
         )
-        manager.context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_IVL_MS)
+        for option, value in SOCKET_OPTIONS.items():
+            manager.context.setsockopt(option, value)
         for number, channel in enumerate(CHANNELS, 1):
             setattr(manager, f"{channel}_port", number)
-        await manager.start_kernel(link=link, kernel_env=env)
+        await manager.start_kernel(link=link, launch=launch)
         client: AsyncKernelClient = manager.client()
         client.start_channels(hb=False, stdin=False)
         kernel = cls(manager, client, on_message)
@@ -103,14 +125,20 @@ class Kernel:
 
     async def _pump_iopub(self) -> None:
         while True:
-            self._on_message(await self._client.get_iopub_msg())
+            try:
+                self._on_message(await self._client.get_iopub_msg())
+            except (ValueError, KeyError, TypeError, AttributeError):
+                logger.warning("a message of the kernel that is none was left out", exc_info=True)
 
     async def _pump_shell(self) -> None:
         while True:
-            message = await self._client.get_shell_msg()
-            reply = self._replies.pop(message["parent_header"].get("msg_id", ""), None)
-            if reply is not None and not reply.done():
-                reply.set_result(message["content"])
+            try:
+                message = await self._client.get_shell_msg()
+                reply = self._replies.pop(message["parent_header"].get("msg_id", ""), None)
+                if reply is not None and not reply.done():
+                    reply.set_result(message["content"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                logger.warning("a reply of the kernel that is none was left out", exc_info=True)
 
     async def _watch_end(self) -> None:
         status = await self._manager.provisioner.wait()

@@ -2,7 +2,7 @@
 
 `prepare` does, once and before any fork, all that does not touch a socket, a thread or a file descriptor: imports, the
 interactive shell, magics, the inline backend. `run` does the rest in the fork, which is why a kernel answers within
-milliseconds. See docs/decisions/0002-kernels-from-a-zygote.md for what each step was worth.
+milliseconds. See docs/decisions/0001-kernels-from-a-zygote.md for what each step was worth.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ PRELOADED = (
 ).split()
 FLUSH_INTERVAL_S = 0.004
 FIGURE_DPI = 144
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # linux/prctl.h
 
 
 def prepare(network: str) -> Any:
@@ -43,6 +43,8 @@ def prepare(network: str) -> Any:
     from IPython.core.profiledir import ProfileDir
     from traitlets.config import Config
 
+    from sandbox_server.kernel_output import BoundedOutStream, BoundedSession
+
     iostream.OutStream.flush_interval = FLUSH_INTERVAL_S
     for module in PRELOADED:
         __import__(module)
@@ -52,7 +54,13 @@ def prepare(network: str) -> Any:
     config.InlineBackend.figure_formats = {"png"}
     config.InteractiveShell.colors = "linux"
     config.IPKernelApp.matplotlib = None
-    app = IPKernelApp.instance(config=config, parent_handle=0, connection_file="/dev/null")
+    app = IPKernelApp.instance(
+        config=config,
+        parent_handle=0,
+        connection_file="/dev/null",
+        session=BoundedSession(config=config),
+        outstream_class=f"{BoundedOutStream.__module__}.{BoundedOutStream.__name__}",
+    )
     home = os.path.join(os.environ["HOME"], ".ipython")
     app.profile_dir = ProfileDir.create_profile_dir_by_name(_made(home), "default", config=config)
     app.init_pdb()
@@ -73,6 +81,15 @@ def _without_debugger() -> None:
     """Let ipykernel find no debugpy: probing for it costs each kernel 18 ms, and nobody can attach a debugger here."""
     blocked: dict[str, Any] = {"debugpy": None}
     sys.modules.update(blocked)
+
+
+def hide_process() -> None:
+    """Let no other process of this user open this one's memory, environment or descriptors (prctl(2), PR_SET_DUMPABLE).
+
+    A fork inherits it; `leave_parent` takes it back for kernels, whose code owns them anyway.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 
 def _made(folder: str) -> str:
@@ -139,6 +156,8 @@ def run(app: Any, connection: dict[str, Any], env: dict[str, str]) -> NoReturn:
     """
     import numpy
 
+    from sandbox_server.kernel_output import hold_back
+
     os.environ.update(env)
     numpy.random.seed()
     app.transport, app.ip = connection["transport"], connection["ip"]
@@ -147,7 +166,9 @@ def run(app: Any, connection: dict[str, Any], env: dict[str, str]) -> NoReturn:
     app.session.key = connection["key"].encode()
     app.session.pid = os.getpid()
     app.init_sockets()
+    hold_back(app.iopub_thread)
     app.init_heartbeat()
+    _leave_log()
     app._ports = {name: getattr(app, f"{name}_port") for name in ("shell", "iopub", "stdin", "hb", "control")}
     app.init_io()
     app.init_signal()
@@ -158,6 +179,17 @@ def run(app: Any, connection: dict[str, Any], env: dict[str, str]) -> NoReturn:
     sys.stderr.flush()
     app.start()
     os._exit(0)
+
+
+def _leave_log() -> None:
+    """Take the sandbox's log away, which user code could otherwise fill through descriptors 1 and 2.
+
+    ipykernel keeps copies of both when it takes them over.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
 
 
 def _adopt_shell(app: Any) -> None:
@@ -189,7 +221,9 @@ def leave_parent(control_fds: list[int]) -> None:
     to go when memory ends."""
     os.setsid()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.prctl(PR_SET_DUMPABLE, 1)
     for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

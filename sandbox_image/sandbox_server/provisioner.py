@@ -71,14 +71,14 @@ class ZygoteLink:
                     ended.set_result(-int(signal.SIGKILL))
             self._connection.close()
 
-    async def fork(self, connection: dict[str, Any], env: dict[str, str]) -> int:
+    async def fork(self, connection: dict[str, Any], env: dict[str, str], *, may_write: bool) -> int:
         """Return the pid (in the zygote's namespace) of a new kernel process."""
         if self.gone.is_set():
             raise ZygoteGone("the zygote ended")
         request = uuid.uuid4().hex
         forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._forks[request] = forked
-        await self._send({"op": "fork", "id": request, "connection": connection, "env": env})
+        await self._send({"op": "fork", "id": request, "connection": connection, "env": env, "may_write": may_write})
         return await forked
 
     async def signal(self, pid: int, signum: int) -> None:
@@ -95,7 +95,7 @@ class ZygoteLink:
 
 
 class ZygoteProvisioner(KernelProvisionerBase):
-    """One kernel forked from the zygote. `link` and `env` come as launch arguments of `start_kernel`."""
+    """One kernel forked from the zygote. `link` and `launch` come as arguments of `start_kernel`."""
 
     link: ZygoteLink | None = None
     pid: int | None = None
@@ -114,7 +114,7 @@ class ZygoteProvisioner(KernelProvisionerBase):
         key = connection["key"]
         connection["key"] = key.decode() if isinstance(key, bytes) else key
         self.link = link
-        self.pid = await link.fork(connection, kwargs["kernel_env"])
+        self.pid = await link.fork(connection, kwargs["launch"].env, may_write=kwargs["launch"].may_write)
         return self.connection_info
 
     async def poll(self) -> int | None:

@@ -14,6 +14,7 @@ from caesarion.errors import InvalidRequest, NotFound, QuotaExceeded
 from caesarion.ids import DEFAULT_CONTEXT
 from sandbox_server.config import ServerConfig
 from sandbox_server.contexts import Context
+from sandbox_server.disk import DiskUse
 from sandbox_server.execution import Execution
 from sandbox_server.files import Files
 from sandbox_server.journal import Executions, Records
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_CONTEXTS = 8
 BUSY_CHECK_S = 0.5
 IDLE_CHECK_S = 10.0
+WALK_PAUSE = 10  # times as long as the last walk over the files took, so that millions of them cost no processor
 
 
 class Sandbox:
@@ -33,8 +35,10 @@ class Sandbox:
     def __init__(self, config: ServerConfig, link: ZygoteLink, tasks: asyncio.TaskGroup) -> None:
         self.config = config
         limits = config.limits
+        self.disk = DiskUse((config.files_dir, config.packages_dir, config.ipc_dir))
         self.files = Files(
             config.files_dir,
+            self.disk,
             types=config.upload_types,
             max_upload_bytes=limits.max_upload_bytes,
             disk_bytes=limits.disk_bytes,
@@ -115,7 +119,8 @@ class Sandbox:
         if name not in self._contexts:
             if len(self._contexts) >= MAX_CONTEXTS:
                 raise QuotaExceeded(f"A session has at most {MAX_CONTEXTS} contexts. Delete one first.")
-            context = Context(name, self._link, self.config, dict(self._env))
+            may_write = all(other.may_write for other in self._contexts.values())
+            context = Context(name, self._link, self.config, dict(self._env), may_write=may_write)
             self._contexts[name] = context
             self._serving[name] = self._tasks.create_task(context.serve())
         return self._contexts[name]
@@ -130,7 +135,7 @@ class Sandbox:
         await context.close("the context was deleted")
         self._serving.pop(name).cancel()
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Return the state of the sandbox; asking for it is a sign that somebody cares for it, not that it is used."""
         self._last_asked_s = time.monotonic()
         limits = self.config.limits
@@ -142,7 +147,7 @@ class Sandbox:
             "idle_timeout_s": self.idle_timeout_s,
             "generation": self.generation,
             "memory_limit_bytes": limits.memory_bytes,
-            "disk_bytes": self.files.used_bytes(),
+            "disk_bytes": await self.disk.measure(),
             "disk_limit_bytes": limits.disk_bytes,
             "contexts": self.contexts(),
         }
@@ -154,7 +159,7 @@ class Sandbox:
     async def watch(self) -> str:
         """Hold the disk limit, and return why the sandbox should end once nobody is there any more."""
         while True:
-            await asyncio.sleep(BUSY_CHECK_S if self.busy else IDLE_CHECK_S)
+            await asyncio.sleep(max(BUSY_CHECK_S if self.busy else IDLE_CHECK_S, WALK_PAUSE * self.disk.took_s))
             await self._hold_disk_limit()
             now = datetime.now(UTC)
             if not self.claimed and time.monotonic() - self._last_asked_s > self.config.unclaimed_timeout_s:
@@ -165,14 +170,24 @@ class Sandbox:
             ):
                 return "abandoned"
 
+    async def restart(self, name: str) -> Context:
+        """Give a context a kernel without variables, which may write files if the session has room for them."""
+        context = self.context(name)
+        await context.restart("the kernel was restarted on request", may_write=not await self._disk_is_full())
+        self.touch()
+        return context
+
     async def _hold_disk_limit(self) -> None:
-        limit = self.config.limits.disk_bytes
-        used = await asyncio.to_thread(self.files.used_bytes)
-        if used <= limit:
+        """End kernels that may write while the disk is full. Those after them may only read and delete."""
+        if not await self._disk_is_full():
             return
-        logger.warning("disk limit reached", extra={"disk_bytes": used, "disk_limit_bytes": limit})
         for context in list(self._contexts.values()):
-            await context.exceeded_disk(limit)
+            if context.may_write:
+                logger.warning("disk limit reached", extra={"context": context.name})
+                await context.exceeded_disk(self.config.limits.disk_bytes)
+
+    async def _disk_is_full(self) -> bool:
+        return await self.disk.measure() > self.config.limits.disk_bytes
 
     def _activity(self) -> datetime:
         reading = self.records.readers or any(execution.readers for execution in self.executions.all())

@@ -3,7 +3,8 @@
 It is process 1 of its own pid namespace where sandboxes are confined, so user code can neither end it nor see the
 server. It talks to the server over one SOCK_SEQPACKET connection, a JSON object a packet:
 
-    fork   {"op": "fork", "id": ..., "connection": {...}, "env": {...}}  ->  {"event": "forked", "id", "pid"}
+    fork   {"op": "fork", "id": ..., "connection": {...}, "env": {...}, "may_write": true}
+                                                                         ->  {"event": "forked", "id", "pid"}
     signal {"op": "signal", "pid": ..., "signum": ...}                   (to the kernel's whole process group)
     exited                                                               ->  {"event": "exited", "pid", "status"}
 
@@ -42,6 +43,7 @@ def main() -> None:
     connection, _ = listener.accept()
     listener.close()
     os.unlink(path)
+    kernel_process.hide_process()
     Zygote(app, connection).serve()
 
 
@@ -79,7 +81,6 @@ class Zygote:
     def serve(self) -> None:
         """Handle requests and children's ends until the connection closes."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self._send({"event": "ready", "pid": os.getpid()})
@@ -118,6 +119,8 @@ class Zygote:
         if pid == 0:
             try:
                 kernel_process.leave_parent([self._connection.fileno(), self._wake_read, self._wake_write])
+                if not request["may_write"]:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
                 kernel_process.run(self._app, request["connection"], request["env"])
             finally:
                 os._exit(1)

@@ -47,20 +47,35 @@ async def test_another_sessions_files_cannot_be_found(attacker: Sandbox) -> None
 
 
 async def test_only_own_processes_are_seen_and_none_is_ours(attacker: Sandbox) -> None:
-    names = "print({open(f'/proc/{p}/cmdline').read().split(chr(0))[-2] for p in os.listdir('/proc') if p.isdigit()})"
-    assert await said(attacker, f"import os; {names}") == "{'sandbox_server.zygote'}\n"
-
-
-async def test_the_parent_cannot_be_killed(attacker: Sandbox) -> None:
-    await said(
-        attacker, "import os, signal; os.kill(os.getppid(), signal.SIGKILL); os.kill(1, signal.SIGTERM) if 0 else None"
+    code = (
+        "import os\n"
+        "def command(pid):\n"
+        "    try: return open(f'/proc/{pid}/cmdline').read().split(chr(0))[-2]\n"
+        "    except (IndexError, OSError): return None\n"
+        "print({command(p) for p in os.listdir('/proc') if p.isdigit()} - {None})"
     )
-    assert await said(attacker, "print('still here')") == "still here\n"
+    assert await said(attacker, code) == "{'sandbox_server.zygote'}\n"
 
 
-async def test_memory_of_the_zygote_cannot_be_read(attacker: Sandbox) -> None:
-    outputs = await run(attacker, "open('/proc/1/mem', 'rb').read(1)")
-    assert outputs[-1]["status"] == "error"
+async def test_the_parent_cannot_be_ended_or_stopped(attacker: Sandbox) -> None:
+    await said(attacker, "y = 3")
+    signals = "for name in ('KILL', 'TERM', 'INT', 'HUP', 'QUIT', 'STOP', 'USR1', 'CHLD', 'SEGV'):"
+    code = f"import os, signal\nassert os.getppid() == 1\n{signals}\n    os.kill(1, getattr(signal, 'SIG' + name))"
+    await said(attacker, code)
+    assert await said(attacker, "print(y)") == "3\n"
+    assert (await run(attacker, "import os; os._exit(0)"))[-1]["status"] == "died"
+    assert await said(attacker, "print('another kernel')") == "another kernel\n"
+
+
+async def test_memory_and_descriptors_of_the_zygote_cannot_be_read(attacker: Sandbox) -> None:
+    for tried in (
+        "open('/proc/1/mem', 'rb')",
+        "open('/proc/1/environ')",
+        "open('/proc/1/maps')",
+        "os.listdir('/proc/1/fd')",
+    ):
+        outputs = await run(attacker, f"import os; {tried}")
+        assert outputs[-2]["ename"] == "PermissionError"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "1.1.1.1"])

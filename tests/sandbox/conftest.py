@@ -39,8 +39,8 @@ class Server:
         """Start zygote and server and return when the default kernel answers."""
         folder = self.folder
         home = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"]}
-        shared = {"ipc_dir": str(folder / "ipc"), "files_dir": str(folder / "files"), "network": "none"}
-        zygote = {**shared, "packages_dir": str(folder / "packages"), "rlimits": {"nofile": 1024}}
+        shared = {f"{name}_dir": str(folder / name) for name in ("ipc", "files", "packages")} | {"network": "none"}
+        zygote = {**shared, "rlimits": {"nofile": 1024}}
         ready_read, ready_write = os.pipe()
         server = {
             **shared,

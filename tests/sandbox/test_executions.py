@@ -44,11 +44,10 @@ def test_the_first_piece_arrives_while_the_code_still_runs(server: Server) -> No
 
 
 def test_a_sleeping_cell_is_interrupted_and_its_state_kept(server: Server) -> None:
-    with server.client.stream(
-        "POST", "/v1/executions", json={"code": "y = 5\nwhile True: pass", "id": "loop"}
-    ) as reply:
+    code = "y = 5; print('set', flush=True)\nwhile True: pass"
+    with server.client.stream("POST", "/v1/executions", json={"code": code, "id": "loop"}) as reply:
         lines = reply.iter_lines()
-        next(lines)
+        assert [json.loads(next(lines))["type"] for _ in range(2)] == ["started", "stream"]
         assert server.client.delete("/v1/executions/loop").status_code == 204
         assert json.loads(list(lines)[-1])["status"] == "interrupted"
     assert text_of(server.outputs("print(y)")) == "5\n"

@@ -6,24 +6,39 @@ import unicodedata
 from caesarion.errors import InvalidRequest
 
 MAX_NAME_BYTES = 200
+MAX_DEPTH = 16
+PARTIAL_PREFIX = ".upload-"
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"  # parts of Persian and Indic words, and of emoji that are made of several
 
 
 def checked_path(path: str) -> str:
     """Return a path inside the session's folder as it is. Raises InvalidRequest for one that leaves it."""
-    parts = path.split("/")
-    problem = None
-    if not path or path.startswith("/"):
-        problem = "must be relative to /uploaded_files/"
-    elif any(unicodedata.category(char) == "Cc" for char in path):
-        problem = "must not have control characters such as a newline"
-    elif "\\" in path:
-        problem = "must not have a backslash"
-    elif any(part in ("", ".", "..") for part in parts):
-        problem = "must not leave the folder or have empty parts"
+    problem = _problem(path)
     if problem:
         raise InvalidRequest(f"The file's path {problem}, got {path[:120]!r}.", code="invalid_path")
     return path
+
+
+def _problem(path: str) -> str | None:
+    parts = path.split("/")
+    if not path or path.startswith("/"):
+        return "must be relative to /uploaded_files/"
+    if any(unicodedata.category(char) == "Cc" for char in path):
+        return "must not have control characters such as a newline"
+    if any(unicodedata.category(char) == "Cs" for char in path):
+        return "must be UTF-8"
+    if "\\" in path:
+        return "must not have a backslash"
+    if any(part in ("", ".", "..") for part in parts):
+        return "must not leave the folder or have empty parts"
+    if len(parts) > MAX_DEPTH:
+        return f"must not have more than {MAX_DEPTH} parts"
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+        return f"must not have a part longer than {MAX_NAME_BYTES} bytes"
+    if parts[-1].startswith(PARTIAL_PREFIX):
+        return f"must not begin with {PARTIAL_PREFIX!r}, which marks uploads under way"
+    return None
 
 
 def safe_name(given: str) -> str:
@@ -33,7 +48,7 @@ def safe_name(given: str) -> str:
     name is shortened before its extension. Raises InvalidRequest when nothing is left.
     """
     name = unicodedata.normalize("NFC", given.replace("\\", "/").rsplit("/", 1)[-1])
-    name = "".join(char for char in name if unicodedata.category(char) not in _INVISIBLE)
+    name = "".join(char for char in name if char in _JOINERS or unicodedata.category(char) not in _INVISIBLE)
     name = " ".join(name.split()).rstrip(".")
     if not name.strip(". "):
         raise InvalidRequest(

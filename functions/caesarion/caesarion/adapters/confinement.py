@@ -26,9 +26,10 @@ ETC = (
     "ssl",
 )
 ETC_OF_NETWORK = ("resolv.conf", "hosts", "services", "protocols", "ca-certificates")
+SHARED = (("files", "/uploaded_files"), ("packages", "/packages"), ("ipc", "/ipc"))
 MOUNTS = {
-    "server": (("run", "/run/caesarion"), ("journal", "/journal"), ("files", "/uploaded_files"), ("ipc", "/ipc")),
-    "kernels": (("files", "/uploaded_files"), ("packages", "/packages"), ("ipc", "/ipc")),
+    "server": (("run", "/run/caesarion"), ("journal", "/journal"), *SHARED),
+    "kernels": SHARED,
 }
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -68,10 +69,7 @@ def command(confinement: Confinement, role: Role, *, seccomp_fd: int | None, sta
     args += ["--new-session", "--as-pid-1", "--clearenv", "--json-status-fd", str(status_fd)]
     for name, value in _environment(confinement).items():
         args += ["--setenv", name, value]
-    inside = [path for _, path in MOUNTS[role]]
-    args += _open_parents(
-        [*inside, *confinement.interpreter_dirs, "/home/user", "/etc/passwd", "/sys/fs/cgroup/memory"]
-    )
+    args += _open_parents([*(path for _, path in MOUNTS[role]), "/home/user", "/etc/passwd", "/sys/fs/cgroup/memory"])
     args += _system(confinement)
     for name, place in MOUNTS[role]:
         args += ["--bind", f"{confinement.folder}/{name}", place]
@@ -104,6 +102,7 @@ def _system(confinement: Confinement) -> list[str]:
     args += ["--proc", "/proc", "--dev", "/dev"]
     for path in ("/tmp", "/home/user", "/dev/shm"):
         args += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", path]
+    args += _open_parents(confinement.interpreter_dirs)  # after /tmp and /home/user, where a checkout may lie too
     for path in confinement.interpreter_dirs:
         args += ["--ro-bind", path, path]
     return args

@@ -163,18 +163,19 @@ class Machine:
 
     def _configuration(self, role: Role, folder: Path, ready_fd: int) -> dict[str, Any]:
         settings = self._settings
-        inside = dict(confinement.MOUNTS["server"] + confinement.MOUNTS["kernels"])
+        inside = dict(confinement.MOUNTS["server"])
         places = inside if self._bwrap else {name: str(folder / name) for name in inside}
-        shared: dict[str, Any] = {"ipc_dir": places["ipc"], "files_dir": places["files"], "network": settings.network}
+        shared: dict[str, Any] = {f"{name}_dir": places[name] for name, _ in confinement.SHARED}
+        shared["network"] = settings.network
         if role == "kernels":
             limited = self._cgroups is not None
             rlimits = {
                 "nofile": settings.open_files,
-                "nproc": settings.processes if self._bwrap else None,
+                "nproc": settings.processes if self._bwrap and not limited else None,
                 "fsize_bytes": settings.disk_bytes,
                 "data_bytes": None if limited else settings.memory_bytes,
             }
-            return {**shared, "packages_dir": places["packages"], "rlimits": rlimits}
+            return {**shared, "rlimits": rlimits}
         limits = {
             "memory_bytes": settings.memory_bytes,
             "disk_bytes": settings.disk_bytes,

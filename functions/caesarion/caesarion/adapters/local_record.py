@@ -198,8 +198,9 @@ class Home:
         return self.path / "sessions" / key.digest
 
     def _free_uid(self, uid_range: tuple[int, int]) -> int:
+        """Return a user that no sandbox here has, at random, so that another home hardly ever gives it too."""
         used = {record.uid for record in map(self.record, self.names()) if record is not None}
-        return next(uid for uid in range(*uid_range) if uid not in used)
+        return secrets.choice([uid for uid in range(*uid_range) if uid not in used])
 
 
 def this_process() -> Process:
