@@ -12,7 +12,7 @@ from caesarion.outputs import Error, ExecutionStatus, Queued, Started, Stream
 from sandbox_server.config import ServerConfig
 from sandbox_server.execution import Execution
 from sandbox_server.kernel import Kernel, KernelLaunch
-from sandbox_server.messages import output_of
+from sandbox_server.messages import output_of, pages_of
 from sandbox_server.provisioner import ZygoteLink
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class Context:
         execution.start()
         self._msg_id, reply = kernel.execute(execution.code)
         self._by_msg_id = {**dict(list(self._by_msg_id.items())[-50:]), self._msg_id: execution.id}
-        done = asyncio.ensure_future(self._done(reply))
+        done = asyncio.ensure_future(self._done(execution, reply))
         try:
             status = await self._supervise(execution, kernel, done)
         finally:
@@ -183,7 +183,7 @@ class Context:
         if not self._link.gone.is_set() and self._kernel is kernel:
             await self._replace_kernel()
 
-    async def _done(self, reply: asyncio.Future[dict[str, Any]]) -> str:
+    async def _done(self, execution: Execution, reply: asyncio.Future[dict[str, Any]]) -> str:
         """Return the reply's status once the outputs before it are here too."""
         content = await reply
         self.execution_count = content.get("execution_count", self.execution_count)
@@ -193,6 +193,8 @@ class Context:
                 await asyncio.wait_for(self._idle.wait(), DRAIN_DEADLINE_S)
             if self._messages_heard == heard:
                 break
+        for page in pages_of(content):
+            execution.record(page)
         return str(content["status"])
 
     async def _supervise(

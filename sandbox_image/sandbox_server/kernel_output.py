@@ -27,7 +27,9 @@ class BoundedOutStream(OutStream):
     flush_timeout = WAIT_AT_MOST_S
 
     def write(self, string: str) -> int | None:
-        written: int | None = super().write(string)
+        written: int | None = super().write(
+            string if not isinstance(string, str) or string.isascii() else mended(string)
+        )
         self._unsent_chars += len(string)
         if self._unsent_chars > UNSENT_CHARS and self._is_master_process():
             self._unsent_chars = 0
@@ -45,7 +47,10 @@ class BoundedSession(Session):
     """Leaves out of a message the forms of an output that are too large, and says so."""
 
     def serialize(self, msg: dict[str, Any], ident: list[bytes] | bytes | None = None) -> list[bytes]:
-        parts: list[bytes] = super().serialize(msg, ident)
+        try:
+            parts: list[bytes] = super().serialize(msg, ident)
+        except UnicodeEncodeError:
+            return self.serialize({**msg, "content": mended(msg["content"])}, ident)
         size_bytes = sum(map(len, parts))
         if size_bytes <= MAX_MESSAGE_BYTES:
             return parts
@@ -60,6 +65,18 @@ class BoundedSession(Session):
             return {**content, "evalue": notice, "traceback": [notice]} if "evalue" in content else {"status": "error"}
         forms = {name: form for name, form in content["data"].items() if len(self.pack(form)) <= MAX_MESSAGE_BYTES // 4}
         return {**content, "data": {"text/plain": too_large_to_show(size_bytes), **forms}}
+
+
+def mended(value: Any) -> Any:
+    """Return JSON's values with a question mark for each lone surrogate, which no UTF-8 can carry."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case dict():
+            return {mended(key): mended(item) for key, item in value.items()}
+        case list() | tuple():
+            return [mended(item) for item in value]
+    return value
 
 
 def hold_back(thread: IOPubThread) -> None:
@@ -80,10 +97,12 @@ def _held_back(thread: IOPubThread, send: Callable[..., None]) -> Callable[..., 
 
     def send_held_back(parts: list[bytes], *args: Any, **kwargs: Any) -> None:
         nonlocal unsent
+        if threading.current_thread() is thread.thread:  # which may not wait for itself, and has nothing before this
+            thread._really_send(parts, *args, **kwargs)
+            return
         size_bytes = sum(map(len, parts))
         with moved:
-            if threading.current_thread() is not thread.thread:
-                moved.wait_for(lambda: unsent < UNSENT_BYTES or not thread.thread.is_alive(), WAIT_AT_MOST_S)
+            moved.wait_for(lambda: unsent < UNSENT_BYTES or not thread.thread.is_alive(), WAIT_AT_MOST_S)
             unsent += size_bytes
         send(parts, *args, **kwargs)
         thread.schedule(lambda: sent(size_bytes))

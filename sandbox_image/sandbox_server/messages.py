@@ -28,6 +28,15 @@ def output_of(message: dict[str, Any]) -> Output | None:
             return None
 
 
+def pages_of(reply: dict[str, Any]) -> list[DisplayData]:
+    """Return what an execute_reply would have a pager show, such as the help that ``len?`` asks for.
+
+    Source: Jupyter messaging, "Payloads".
+    """
+    payload = [item for item in reply.get("payload") or [] if isinstance(item, dict)]
+    return [DisplayData(item["data"], {}) for item in payload if item.get("source") == "page" and item.get("data")]
+
+
 def collapsed(text: str) -> str:
     r"""Return stream text without what a terminal would have overwritten: of ``"1%\r2%\r3%"`` the ``"\r3%"`` stays.
 

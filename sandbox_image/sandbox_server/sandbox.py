@@ -1,6 +1,7 @@
 """What the server holds: contexts, executions, files and records of one sandbox, and what ends them."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -57,6 +58,7 @@ class Sandbox:
         self._contexts: dict[str, Context] = {}
         self._serving: dict[str, asyncio.Task[None]] = {}
         self._closed_generations = 0
+        self._became_busy = asyncio.Event()
         self._last_activity = datetime.now(UTC)
         self._last_asked_s = time.monotonic()
         self.add_context(DEFAULT_CONTEXT)
@@ -99,6 +101,7 @@ class Sandbox:
         execution, new = self.executions.admit(code, context, wanted_s, wanted_id)
         if new:
             target.submit(execution)
+            self._became_busy.set()
         self.touch()
         return execution
 
@@ -159,7 +162,7 @@ class Sandbox:
     async def watch(self) -> str:
         """Hold the disk limit, and return why the sandbox should end once nobody is there any more."""
         while True:
-            await asyncio.sleep(max(BUSY_CHECK_S if self.busy else IDLE_CHECK_S, WALK_PAUSE * self.disk.took_s))
+            await self._check_due()
             await self._hold_disk_limit()
             now = datetime.now(UTC)
             if not self.claimed and time.monotonic() - self._last_asked_s > self.config.unclaimed_timeout_s:
@@ -169,6 +172,15 @@ class Sandbox:
                 and (now - self._activity()).total_seconds() > self.idle_timeout_s + self.config.abandoned_grace_s
             ):
                 return "abandoned"
+
+    async def _check_due(self) -> None:
+        """Wait for the next check's time, which comes at once when code begins to run after a rest."""
+        if not self.busy:
+            self._became_busy.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._became_busy.wait(), IDLE_CHECK_S)
+        if self.busy:
+            await asyncio.sleep(max(BUSY_CHECK_S, WALK_PAUSE * self.disk.took_s))
 
     async def restart(self, name: str) -> Context:
         """Give a context a kernel without variables, which may write files if the session has room for them."""
