@@ -103,7 +103,18 @@ async def test_no_capability_is_had_or_gained(attacker: Sandbox) -> None:
 
 
 async def test_only_own_folders_can_be_written(attacker: Sandbox) -> None:
-    places = ["/", "/usr", "/etc", "/etc/passwd", "/proc/sys/kernel/core_pattern", "/sys", "/root", "/bin", "/home"]
+    places = [
+        "/",
+        "/usr",
+        "/etc",
+        "/etc/passwd",
+        "/proc/sys/kernel/core_pattern",
+        "/sys",
+        "/root",
+        "/bin",
+        "/home",
+        "/dev",
+    ]
     code = f"import os, sys; print([p for p in {places!r} + [sys.prefix, sys.base_prefix] if os.access(p, os.W_OK)])"
     assert await said(attacker, code) == "[]\n"
 

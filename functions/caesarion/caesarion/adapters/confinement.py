@@ -76,6 +76,8 @@ def command(confinement: Confinement, role: Role, *, seccomp_fd: int | None, sta
     if role == "server":
         for source, place in confinement.cgroup_binds:
             args += ["--ro-bind", source, place]
+    for path in ("/dev", "/"):  # file systems in memory that the user would own where we are not root
+        args += ["--remount-ro", path]
     args += ["--chdir", "/", "--cap-drop", "ALL"]
     if seccomp_fd is not None:
         args += ["--seccomp", str(seccomp_fd)]
