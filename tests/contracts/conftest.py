@@ -47,6 +47,16 @@ async def run(sandbox: Sandbox, code: str, **fields: Any) -> list[dict[str, Any]
         await client.aclose()
 
 
+async def restart(sandbox: Sandbox) -> None:
+    """Give the sandbox a kernel without variables, which may write files if there is room."""
+    assert sandbox.endpoint is not None
+    client = SandboxClient(sandbox.endpoint)
+    try:
+        await client.call("POST", "/v1/contexts/default/restart")
+    finally:
+        await client.aclose()
+
+
 async def said(sandbox: Sandbox, code: str) -> str:
     """Run code as the user and return what it printed; an error of the code fails the test."""
     outputs = await run(sandbox, code)

@@ -8,7 +8,7 @@ import pytest
 
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.ports import Sandbox
-from tests.contracts.conftest import DEADLINE_S, SPEC, key, run, said
+from tests.contracts.conftest import DEADLINE_S, SPEC, key, restart, run, said
 
 pytestmark = pytest.mark.anyio
 
@@ -142,6 +142,7 @@ async def test_a_full_disk_is_an_error_of_the_code(attacker: Sandbox) -> None:
     outputs = await run(attacker, "with open('big', 'wb') as f:\n    while True: f.write(bytes(2**20))", timeout_s=60)
     assert outputs[-1]["status"] in ("error", "died")
     await said(attacker, "import os; os.path.exists('big') and os.remove('big')")
+    await restart(attacker)
 
 
 async def test_many_files_past_the_disk_limit_end_the_kernel(attacker: Sandbox) -> None:
@@ -150,3 +151,4 @@ async def test_many_files_past_the_disk_limit_end_the_kernel(attacker: Sandbox) 
     assert outputs[-1]["status"] == "died"
     assert "files took more than" in outputs[-2]["evalue"]
     await said(attacker, "import glob, os; [os.remove(p) for p in glob.glob('part*')]; None")
+    await restart(attacker)
