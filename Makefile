@@ -21,7 +21,7 @@ check: setup ## format, lint, types, layers, shell scripts
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	PYTHONPATH=sandbox_image .venv/bin/lint-imports
-	shellcheck scripts/setup .ci/run
+	shellcheck scripts/setup .ci/run examples/*.sh
 
 fix: setup ## repair what format and lint can repair
 	.venv/bin/ruff format .
