@@ -66,7 +66,7 @@ class ProductServer:
 
     async def _serve(self, env: Mapping[str, str]) -> str:
         settings = Settings.from_env(env)
-        file = KeyFile(self.home / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
+        file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
         app = build_app(self.sandboxes, settings, Keys(file))
         listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)

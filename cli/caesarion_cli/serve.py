@@ -1,12 +1,13 @@
 """All functions in one process: `caesarion serve`, which is what `make run` starts."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     serving = settings.serving
     key_file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(serving.api_keys.reveal()))
-    check_binding(serving.host, has_keys=bool(key_file.load()))
+    with _home_told():
+        check_binding(serving.host, has_keys=bool(key_file.load()))
     with _listen(serving.host, serving.port) as listening:
-        sandboxes = await asyncio.to_thread(_local_sandboxes, settings)
+        with _home_told():
+            sandboxes = await asyncio.to_thread(LocalSandboxes, settings.sandbox, settings.local)
         try:
             if await _done_before(stopping, sandboxes.ready()):
                 await _serve(build_app(sandboxes, settings, Keys(key_file)), listening, stopping)
@@ -73,24 +76,26 @@ async def _serve(app: ASGIApp, listening: socket.socket, stopping: asyncio.Event
 
 
 async def _done_before(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Await `work` and return True, or give it up when told to stop and return False."""
+    """Await `work` and return True, or give it up when told to stop, whatever came of it, and return False."""
     working, told = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-        return working.done()
+        if stopping.is_set():
+            return False
+        working.result()
+        return True
     finally:
         working.cancel()
         told.cancel()
         await asyncio.wait({working, told})
 
 
-def _local_sandboxes(settings: Settings) -> LocalSandboxes:
+@contextlib.contextmanager
+def _home_told() -> Iterator[None]:
     try:
-        return LocalSandboxes(settings.sandbox, settings.local)
+        yield
     except OSError as exc:
-        raise ConfigError(f"CAESARION_HOME cannot be used: {exc.strerror} ({exc.filename}). Name another.") from exc
+        raise ConfigError(f"CAESARION_HOME cannot be used: {exc.strerror}, {exc.filename}. Name another.") from exc
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -98,7 +103,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as exc:
-        raise ConfigError(f"Cannot listen on {host}:{port} ({exc.strerror}). Choose another port with PORT=.") from exc
+        reason = str(exc.strerror).partition(" (")[0]
+        raise ConfigError(f"Cannot listen on {host}:{port} ({reason}). Choose another port with PORT=.") from exc
 
 
 def _url(listening: socket.socket) -> str:

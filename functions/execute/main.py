@@ -1,4 +1,9 @@
-"""What functions-framework starts: settings are read here, and every request goes to the app."""
+"""What functions-framework starts: settings are read here, and every request goes to the app.
+
+    HOST=127.0.0.1 functions-framework --asgi --source functions/execute/main.py --target execute
+
+Sandboxes live on when such a process ends. On another address than loopback it does not start without a key.
+"""
 
 import os
 import sys
@@ -12,22 +17,14 @@ from caesarion import logs
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.responses import Mounted
 from caesarion.adapters.key_file import KeyFile
-from caesarion.adapters.on_first_use import OnFirstUse
+from caesarion.adapters.local import LocalSandboxes
 from caesarion.errors import ConfigError
-from caesarion.ports import Sandboxes
 from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
 from caesarion_execute.app import build_app
 from caesarion_execute.settings import Settings
 
 FRAMEWORK_HOST = "0.0.0.0"
-
-
-def local_sandboxes() -> Sandboxes:
-    """Return the sandboxes of this machine."""
-    from caesarion.adapters.local import LocalSandboxes
-
-    return LocalSandboxes(settings.sandbox, settings.local)
 
 
 def read_keys() -> Keys:
@@ -40,7 +37,7 @@ def read_keys() -> Keys:
 logs.configure(sys.stdout)
 try:
     settings = Settings.from_env(os.environ)
-    app = build_app(OnFirstUse(local_sandboxes), settings, read_keys())
+    app = build_app(LocalSandboxes(settings.sandbox, settings.local), settings, read_keys())
 except ConfigError as error:
     raise SystemExit(error.message) from None
 

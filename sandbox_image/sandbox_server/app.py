@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 NDJSON = "application/x-ndjson"
 MAX_BODY_BYTES = 8 * 1024**2
 FILE_CHUNK_BYTES = 256 * 1024
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 class Door:
@@ -189,7 +189,8 @@ class Routes:
         start, stop = 0, entry.size_bytes
         status = 200
         try:
-            if entry.etag in request.headers.get("if-none-match", ""):
+            if_none_match = request.headers.get("if-none-match", "")
+            if entry.etag in if_none_match or if_none_match == "*":
                 return Response(status_code=304, headers=headers)
             wanted = _RANGE.fullmatch(request.headers.get("range", ""))
             if wanted and any(wanted.groups()) and request.headers.get("if-range", entry.etag) == entry.etag:

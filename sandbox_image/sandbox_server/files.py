@@ -6,6 +6,7 @@ component at a time without following links, and only regular files are opened.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import mimetypes
@@ -20,7 +21,7 @@ from email.utils import formatdate
 from typing import Any
 
 from caesarion.clock import rfc3339
-from caesarion.errors import InvalidRequest, NotFound, TooLarge, UnsupportedType
+from caesarion.errors import CaesarionError, InvalidRequest, NotFound, TooLarge, UnsupportedType
 from caesarion.file_names import PARTIAL_PREFIX, checked_path
 from sandbox_server.disk import DiskUse
 
@@ -132,15 +133,21 @@ class Files:
         with self._directory(parts[:-1], make=True) as directory:
             temporary = f"{PARTIAL_PREFIX}{uuid.uuid4().hex}"
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(temporary, flags, 0o644, dir_fd=directory)
+            try:
+                fd = os.open(temporary, flags, 0o644, dir_fd=directory)
+            except OSError as exc:
+                raise _unwritable(path, exc) from exc
             try:
                 await self._receive(fd, parts[-1], body, expected_bytes, used_bytes)
                 os.rename(temporary, parts[-1], src_dir_fd=directory, dst_dir_fd=directory)
                 status = os.fstat(fd)
-            except IsADirectoryError:
+            except FileNotFoundError:
                 raise InvalidRequest(
-                    f"{path!r} is a folder; give the file another name.", code="invalid_path"
+                    f"The session's code removed {path!r} while it came in; nothing was stored.",
+                    code="upload_incomplete",
                 ) from None
+            except OSError as exc:
+                raise _unwritable(path, exc) from exc
             finally:
                 os.close(fd)
                 with contextlib.suppress(FileNotFoundError):
@@ -154,7 +161,7 @@ class Files:
         async for chunk in body:
             size += len(chunk)
             self._check_size(size, used_bytes=used_bytes)
-            os.write(fd, chunk)
+            _write(fd, chunk)
         if size == 0:
             raise InvalidRequest(f"The file {name!r} is empty (0 bytes). Send its content.", code="empty_file")
         if expected_bytes is not None and size != expected_bytes:
@@ -209,13 +216,13 @@ class Files:
         current = os.open(self._folder, flags)
         try:
             for part in parts:
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, 0o755, dir_fd=current)
                 try:
+                    if make:
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(part, 0o755, dir_fd=current)
                     following = os.open(part, flags, dir_fd=current)
-                except OSError:
-                    raise _missing("/".join(parts)) from None
+                except OSError as exc:
+                    raise _unwritable("/".join(parts), exc) if make else _missing("/".join(parts)) from None
                 os.close(current)
                 current = following
             yield current
@@ -243,6 +250,23 @@ def _is_json(fd: int, size: int) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _write(fd: int, content: bytes) -> None:
+    """Write all of it: a disk that gets full takes a part at first."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _unwritable(path: str, exc: OSError) -> CaesarionError:
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TooLarge("The disk under the session's files is full. Delete some first.", code="disk_full")
+    return InvalidRequest(
+        f"{path[:120]!r} cannot be written ({os.strerror(exc.errno or 0)}): it, or a folder on its way, is something "
+        "else or locked by the session's code.",
+        code="invalid_path",
+    )
 
 
 def _missing(path: str) -> NotFound:

@@ -138,6 +138,7 @@ def _warm(shell: Any) -> None:
     shell.run_cell("1", silent=True, store_history=False)
     shell.input_transformer_manager.transform_cell("x = 1\n")
     shell.execution_count = 1
+    import matplotlib
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots()
@@ -145,6 +146,7 @@ def _warm(shell: Any) -> None:
     axes.legend()
     figure.savefig(io.BytesIO(), format="png")
     pyplot.close(figure)
+    matplotlib.interactive(True)  # figures are shown at the end of their cell, also without plt.show()
     gc.collect()
     gc.freeze()
 

@@ -24,7 +24,7 @@ from caesarion_execute.requests import key_of
 from caesarion_execute.sessions import Sessions
 
 FIELD = "file"
-ASKED_HEADERS = ("range", "if-range", "if-none-match")
+ASKED_HEADERS = {"GET": ("range", "if-range", "if-none-match"), "HEAD": ("if-none-match",)}
 TOLD_HEADERS = ("Content-Type", "Content-Length", "Content-Range", "ETag", "Last-Modified", "Accept-Ranges")
 DOWNLOAD_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -60,15 +60,14 @@ class FileRoutes:
     async def download(self, request: Request) -> Response:
         """One file, or a range of it. What user code wrote never runs as a page of ours."""
         key, path = key_of(request), _path(request)
-        asked = {name: request.headers[name] for name in ASKED_HEADERS if name in request.headers}
+        asked = {name: request.headers[name] for name in ASKED_HEADERS[request.method] if name in request.headers}
         async with AsyncExitStack() as stack:
             answer = await stack.enter_async_context(
                 self._sessions.stream(key, request.method, _file(path), headers=asked, passed=(416,))
             )
             headers = {name: answer.headers[name] for name in TOLD_HEADERS if name in answer.headers}
             headers.update(DOWNLOAD_HEADERS)
-            name = quote(path.rsplit("/", 1)[-1], safe="")
-            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
+            headers["Content-Disposition"] = _attachment(path.rsplit("/", 1)[-1])
             if answer.status == 416:
                 facts_of(request.scope).headers.append((b"content-range", headers["Content-Range"].encode()))
                 raise NotSatisfiable(f"The file does not have the range {asked.get('range', '')[:80]!r}.")
@@ -135,6 +134,12 @@ class FileRoutes:
 async def _chunks(answer: Answer) -> AsyncGenerator[bytes, None]:
     async for chunk in answer.chunks():
         yield chunk
+
+
+def _attachment(name: str) -> str:
+    """Return a `Content-Disposition` (RFC 6266) with the name, and with a plain one for clients that read no other."""
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _path(request: Request) -> str:

@@ -116,7 +116,8 @@ class PartReader:
     def _on_headers_finished(self) -> None:
         _, options = self._options(self._disposition)
         file_name = options.get(b"filename")
-        self._events.append(Part(_text(options.get(b"name", b"")), _text(file_name) if file_name is not None else None))
+        field = _text(options.get(b"name", b""))
+        self._events.append(Part(field, _unescaped(_text(file_name)) if file_name is not None else None))
 
     def _on_end(self) -> None:
         self._complete = True
@@ -127,6 +128,13 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def _unescaped(name: str) -> str:
+    """Return a file name as it was before a browser wrote it into a form (HTML standard, multipart/form-data)."""
+    for escaped, char in (("%22", '"'), ("%0A", "\n"), ("%0D", "\r")):
+        name = name.replace(escaped, char)
+    return name
 
 
 def _malformed(exc: Exception) -> InvalidRequest:

@@ -72,17 +72,17 @@ def _outputs(records: Iterable[Mapping[str, Any]], displays: dict[str, list[Docu
             displays.setdefault(record["display_id"], []).append(output)
         _append(shown, output)
     if dropped_bytes:
-        _append(shown, {"output_type": "stream", "name": "stderr", "text": f"[{dropped_bytes} bytes {NOT_KEPT}]\n"})
+        _append(shown, {"output_type": "stream", "name": "stderr", "text": [f"[{dropped_bytes} bytes {NOT_KEPT}]\n"]})
     for output in shown:
         if output["output_type"] == "stream":
-            output["text"] = as_seen(output["text"])
+            output["text"] = as_seen("".join(output["text"]))
     return shown
 
 
 def _output(record: Mapping[str, Any]) -> Document | None:
     match record["type"]:
         case "stream":
-            return {"output_type": "stream", "name": record["name"], "text": record["text"]}
+            return {"output_type": "stream", "name": record["name"], "text": [record["text"]]}
         case "display_data":
             return {"output_type": "display_data", **_shown(record)}
         case "execute_result":
@@ -95,7 +95,7 @@ def _output(record: Mapping[str, Any]) -> Document | None:
 
 
 def _append(shown: list[Document], output: Document) -> None:
-    """Add an output; a stream's text goes on where the last one of the same stream ended."""
+    """Add an output; a stream's text, here still in pieces, goes on where the last one of the same stream ended."""
     last = shown[-1] if shown else None
     if last and output["output_type"] == last["output_type"] == "stream" and output["name"] == last["name"]:
         last["text"] += output["text"]
@@ -124,10 +124,13 @@ def as_seen(text: str) -> str:
 
 def _line_as_seen(line: str) -> str:
     if "\b" not in line:
-        seen = ""
-        for piece in line.split("\r"):
-            seen = piece + seen[len(piece) :]
-        return seen
+        seen: list[str] = []
+        width = 0
+        for piece in reversed(line.split("\r")):
+            if len(piece) > width:
+                seen.append(piece[width:])
+                width = len(piece)
+        return "".join(seen)
     cells: list[str] = []
     column = 0
     for char in line:

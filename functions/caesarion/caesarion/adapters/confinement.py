@@ -1,7 +1,8 @@
-"""The bubblewrap command lines that confine a sandbox's two process groups. Pure.
+"""The bubblewrap command lines that confine a sandbox's two process groups, and what connects them. Pure.
 
 `server` is ours and sees the control socket, the journal and the files; `kernels` runs the user's code and sees the
-files alone. Of the host both see the system's and the interpreter's directories, read-only, and nothing else.
+files alone. Of the host both see the system's and the interpreter's directories, read-only, and nothing else. Where the
+internet is allowed, `kernels` reaches it through a third process, which sees less still (`local_network` says how).
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,13 @@ ETC = (
     "localtime",
     "mime.types",
     "nsswitch.conf",
+    "protocols",
+    "services",
     "ssl",
 )
-ETC_OF_NETWORK = ("resolv.conf", "hosts", "services", "protocols", "ca-certificates")
+DNS_ADDRESS = "10.0.2.3"  # slirp4netns passes what comes here at port 53 on to the host's resolver
+RESOLV_CONF = f"nameserver {DNS_ADDRESS}\n"
+HOSTS = "127.0.0.1 localhost sandbox\n"
 SHARED = (("files", "/uploaded_files"), ("packages", "/packages"), ("ipc", "/ipc"))
 MOUNTS = {
     "server": (("run", "/run/caesarion"), ("journal", "/journal"), *SHARED),
@@ -64,13 +69,16 @@ class Confinement:
 
 def command(confinement: Confinement, role: Role, *, seccomp_fd: int | None, status_fd: int) -> list[str]:
     """Return the argument list that starts `role`; it reads its configuration from standard input."""
-    args = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
-    args += ["--unshare-net"] if confinement.network == "none" or role == "server" else []
+    args = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    args += ["--hostname", "sandbox"]
     args += ["--new-session", "--as-pid-1", "--clearenv", "--json-status-fd", str(status_fd)]
     for name, value in _environment(confinement).items():
         args += ["--setenv", name, value]
     args += _open_parents([*(path for _, path in MOUNTS[role]), "/home/user", "/etc/passwd", "/sys/fs/cgroup/memory"])
     args += _system(confinement)
+    if role == "kernels" and confinement.network == "internet":
+        for name in ("resolv.conf", "hosts"):
+            args += ["--ro-bind", f"{confinement.folder}/{name}", f"/etc/{name}"]
     for name, place in MOUNTS[role]:
         args += ["--bind", f"{confinement.folder}/{name}", place]
     if role == "server":
@@ -86,17 +94,53 @@ def command(confinement: Confinement, role: Role, *, seccomp_fd: int | None, sta
     return [*args, confinement.python, "-X", "frozen_modules=on", "-m", module]
 
 
+def network_command(
+    confinement: Confinement,
+    slirp4netns: str,
+    *,
+    net_fd: int,
+    user_fd: int | None,
+    status_fd: int,
+    ready_fd: int,
+    exit_fd: int,
+) -> list[str]:
+    """Return the argument list that connects the network namespace `net_fd`, which the user namespace `user_fd` owns.
+
+    slirp4netns stays in the host's network and parses what user code sends, so it sees no more than its libraries and
+    the resolver's address. The capabilities are for its start; it drops them. It writes to `ready_fd` when the
+    namespace is connected and ends when `exit_fd` hangs up.
+    """
+    args = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    args += ["--userns", str(user_fd)] if user_fd is not None else []
+    args += ["--new-session", "--as-pid-1", "--clearenv", "--json-status-fd", str(status_fd)]
+    args += _system_dirs(confinement)
+    for path in ("/etc/ld.so.cache", "/etc/resolv.conf"):
+        args += ["--ro-bind-try", path, path]
+    args += ["--dir", "/run", "--dir", "/tmp", "--proc", "/proc", "--dev-bind", "/dev/net/tun", "/dev/net/tun"]
+    args += ["--chdir", "/", "--cap-drop", "ALL"]
+    for name in ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE"):
+        args += ["--cap-add", name]
+    args += ["--", slirp4netns, "--configure", "--mtu=65520", "--disable-host-loopback"]
+    args += ["--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready_fd}", f"--exit-fd={exit_fd}"]
+    return [*args, "--netns-type=path", f"/proc/self/fd/{net_fd}", "tap0"]
+
+
 def _environment(confinement: Confinement) -> dict[str, str]:
     bin_dir = confinement.python.rpartition("/")[0]
     return {**ENVIRONMENT, "PATH": f"{bin_dir}:{ENVIRONMENT['PATH']}"}
 
 
-def _system(confinement: Confinement) -> list[str]:
+def _system_dirs(confinement: Confinement) -> list[str]:
     args: list[str] = []
     for path in confinement.system_dirs:
         args += ["--ro-bind", path, path]
     for target, path in confinement.links:
         args += ["--symlink", target, path]
+    return args
+
+
+def _system(confinement: Confinement) -> list[str]:
+    args = _system_dirs(confinement)
     for name in confinement.etc:
         args += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for name in ("passwd", "group"):

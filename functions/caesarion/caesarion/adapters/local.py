@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 
 from caesarion.adapters.local_machine import Machine
+from caesarion.adapters.local_presence import Presence
 from caesarion.adapters.local_record import Claim, Home, Record, this_process
 from caesarion.adapters.sandbox_http import SandboxClient
 from caesarion.clock import parse_rfc3339, rfc3339
@@ -35,6 +36,7 @@ class LocalSandboxes:
         self._pool_size = local.pool_size
         self._home = Home(local.home)
         self._machine = Machine(self._home, sandbox, local.sandbox_python)
+        self._presence = Presence(self._home.path / "locks" / "open")
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._waiting_claims = 0
         self._claim_locks: dict[str, asyncio.Lock] = {}
@@ -107,17 +109,21 @@ class LocalSandboxes:
         await self.shutdown(keep=True)
 
     async def shutdown(self, *, keep: bool) -> None:
-        """Stop filling the pool; unless `keep`, end every sandbox of this CAESARION_HOME and remove its files."""
+        """Stop filling the pool; unless `keep`, end every sandbox of this CAESARION_HOME and remove its files.
+
+        While another process has this CAESARION_HOME open, sandboxes and sessions are left to it.
+        """
         if self._pool_task is not None:
             self._pool_task.cancel()
             await asyncio.gather(self._pool_task, return_exceptions=True)
             self._pool_task = None
-        if not keep:
+        if not keep and await asyncio.to_thread(self._presence.last):
             for claim in await asyncio.to_thread(self._home.claims):
                 key = SessionKey(PrincipalId(claim.principal), SessionId(claim.session))
                 await asyncio.to_thread(self._home.drop_claim, key)
             names = await asyncio.to_thread(self._home.names)
             await asyncio.gather(*(self._discard(name) for name in names))
+        await asyncio.to_thread(self._presence.leave)
 
     async def _claim_locked(self, key: SessionKey, spec: SessionSpec | None, deadline_s: float) -> Sandbox:
         claim = await asyncio.to_thread(self._home.claim, key)

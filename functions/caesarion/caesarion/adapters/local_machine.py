@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from caesarion.adapters import confinement, seccomp
 from caesarion.adapters.cgroups import Cgroups, GroupLimits, find_cgroups
 from caesarion.adapters.confinement import Confinement, Role
+from caesarion.adapters.local_network import NetworkTools, find_tools, open_namespaces, set_filter
 from caesarion.adapters.local_record import Home, Process, Record, start_ticks
 from caesarion.errors import ConfigError, SandboxUnavailable
 from caesarion.settings import SandboxSettings
@@ -31,8 +33,14 @@ UPLOAD_TYPES = ("csv", "txt", "json", "py")
 
 @dataclass(frozen=True, slots=True)
 class _Started:
+    """A process we started, and the one that matters: where they are not the same, the first waits for the other.
+
+    `status_fd` is a pipe's end that hangs up when the first has ended.
+    """
+
     process: asyncio.subprocess.Process
     init: Process
+    status_fd: int
 
 
 class Machine:
@@ -46,9 +54,7 @@ class Machine:
         self._cgroups: Cgroups | None = find_cgroups() if self._bwrap else None
         self._seccomp = seccomp.filter_program(platform.machine())
         self.uid_range = UID_RANGE if self._bwrap and os.geteuid() == 0 else None
-        if settings.network == "internet" and self._bwrap:
-            message = "CAESARION_SANDBOX_NETWORK=internet is not possible for local sandboxes yet; use none."
-            raise ConfigError(message)
+        self._network_tools = find_tools() if settings.network == "internet" and self._bwrap else None
         self._warn()
 
     async def start(self, record: Record, *, deadline_s: float) -> Record:
@@ -70,7 +76,9 @@ class Machine:
                     await _give(one.process, self._configuration(role, folder, ready_write))
                 os.close(ready_write)
                 ready_write = -1
-                await _until_ready(ready_read, started[-1].process)
+                await _until_ready(ready_read)
+                if self._network_tools is not None:
+                    await self._connect(record, folder, started, self._network_tools)
             if self._cgroups is not None:
                 self._cgroups.limit_cpu(record.name, self._settings.cpus)
             alive = replace(record, processes=tuple(one.init for one in started))
@@ -85,6 +93,8 @@ class Machine:
             os.close(ready_read)
             if ready_write >= 0:
                 os.close(ready_write)
+            for one in started:
+                os.close(one.status_fd)
 
     async def end(self, record: Record) -> None:
         """End a sandbox's processes and return when they are gone. Idempotent."""
@@ -103,7 +113,13 @@ class Machine:
         for child in (folder / "ipc").iterdir():
             child.unlink()
         uid = record.uid if record.uid is not None else 1000
-        for name, text in (("passwd", confinement.passwd(uid)), ("group", confinement.group(uid))):
+        texts = {
+            "passwd": confinement.passwd(uid),
+            "group": confinement.group(uid),
+            "resolv.conf": confinement.RESOLV_CONF,
+            "hosts": confinement.HOSTS,
+        }
+        for name, text in texts.items():
             (folder / name).write_text(text, encoding="ascii")
             (folder / name).chmod(0o644)
         if self._cgroups is not None:
@@ -113,42 +129,100 @@ class Machine:
             self._cgroups.make(record.name, limits)
 
     async def _spawn(self, record: Record, folder: Path, role: Role, ready_fd: int) -> _Started:
-        status_read, status_write = os.pipe()
         seccomp_fd = _memory_file(self._seccomp) if self._bwrap and self._seccomp else None
-        passed = [status_write, *([seccomp_fd] if seccomp_fd is not None else [])]
+        passed = [seccomp_fd] if seccomp_fd is not None else []
         passed += [ready_fd] if role == "server" else []
-        log_fd = os.open(folder / f"{role}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(record, folder, role, seccomp_fd, status_write),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log_fd,
-                stderr=log_fd,
-                pass_fds=passed,
-                start_new_session=True,
-                env=None if self._bwrap else _plain_environment(folder),
-                cwd="/",
+            return await self._launch(
+                folder / f"{role}.log",
+                lambda status_fd: self._command(record, folder, role, seccomp_fd, status_fd),
+                passed,
             )
         finally:
-            os.close(log_fd)
-            os.close(status_write)
             if seccomp_fd is not None:
                 os.close(seccomp_fd)
+
+    async def _connect(self, record: Record, folder: Path, started: list[_Started], tools: NetworkTools) -> None:
+        """Connect the kernels, the first of `started`, with the internet. User code has not run yet.
+
+        What carries the packets is added to `started`; it ends by itself when the kernels do.
+        """
+        kernels = started[0]
+        ready_read, ready_write = os.pipe()
         try:
-            pid = await asyncio.to_thread(_child_pid, status_read) if self._bwrap else process.pid
+            with open_namespaces(kernels.init.pid) as namespaces:
+                await set_filter(tools, namespaces)
+                network = await self._launch(
+                    folder / "network.log",
+                    lambda status_fd: confinement.network_command(
+                        self._place(record, folder),
+                        tools.slirp4netns,
+                        net_fd=namespaces.net_fd,
+                        user_fd=namespaces.user_fd,
+                        status_fd=status_fd,
+                        ready_fd=ready_write,
+                        exit_fd=kernels.status_fd,
+                    ),
+                    [*namespaces.fds, ready_write, kernels.status_fd],
+                    stdin=asyncio.subprocess.DEVNULL,
+                )
+            started.append(network)
+            if self._cgroups is not None:
+                self._cgroups.add(record.name, network.init.pid)
+            os.close(ready_write)
+            ready_write = -1
+            await _until_ready(ready_read)
         finally:
+            os.close(ready_read)
+            if ready_write >= 0:
+                os.close(ready_write)
+
+    async def _launch(
+        self,
+        log: Path,
+        command: Callable[[int], list[str]],
+        passed: Sequence[int],
+        *,
+        stdin: int = asyncio.subprocess.PIPE,
+    ) -> _Started:
+        """Start what `command` says when it is told where bubblewrap may report its status."""
+        status_read, status_write = os.pipe()
+        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command(status_write),
+                stdin=stdin,
+                stdout=log_fd,
+                stderr=log_fd,
+                pass_fds=[status_write, *passed],
+                start_new_session=True,
+                env=None if self._bwrap else _plain_environment(log.parent),
+                cwd="/",
+            )
+            os.close(status_write)
+            status_write = -1
+            pid = await asyncio.to_thread(_child_pid, status_read) if self._bwrap else process.pid
+            ticks = start_ticks(pid)
+            if ticks is None:
+                raise EOFError(f"{log.stem} ended at its start")
+        except BaseException:
             os.close(status_read)
-        ticks = start_ticks(pid)
-        if ticks is None:
-            raise EOFError(f"{role} ended at its start")
-        return _Started(process, Process(pid, ticks))
+            raise
+        finally:
+            os.close(log_fd)
+            if status_write >= 0:
+                os.close(status_write)
+        return _Started(process, Process(pid, ticks), status_read)
 
     def _command(self, record: Record, folder: Path, role: Role, seccomp_fd: int | None, status_fd: int) -> list[str]:
         if not self._bwrap:
             module = "sandbox_server" if role == "server" else "sandbox_server.zygote"
             return [self._python, "-m", module]
+        return confinement.command(self._place(record, folder), role, seccomp_fd=seccomp_fd, status_fd=status_fd)
+
+    def _place(self, record: Record, folder: Path) -> Confinement:
         binds = self._cgroups.binds(record.name) if self._cgroups is not None else []
-        place = Confinement(
+        return Confinement(
             folder=str(folder),
             python=self._python,
             interpreter_dirs=_interpreter_dirs(self._python),
@@ -159,7 +233,6 @@ class Machine:
             etc=confinement.ETC,
             cgroup_binds=binds,
         )
-        return confinement.command(place, role, seccomp_fd=seccomp_fd, status_fd=status_fd)
 
     def _configuration(self, role: Role, folder: Path, ready_fd: int) -> dict[str, Any]:
         settings = self._settings
@@ -196,7 +269,7 @@ class Machine:
         }
 
     def _failure(self, folder: Path, deadline_s: float) -> str:
-        for role in ("server", "kernels"):
+        for role in ("server", "kernels", "network"):
             with contextlib.suppress(OSError):
                 tail = (folder / f"{role}.log").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
                 logger.error("a sandbox did not start", extra={"sandbox": folder.name, "role": role, "log_tail": tail})
@@ -277,8 +350,8 @@ async def _give(process: asyncio.subprocess.Process, document: dict[str, Any]) -
     process.stdin.close()
 
 
-async def _until_ready(fd: int, server: asyncio.subprocess.Process) -> None:
-    """Wait for the server's line; its end closes the pipe and raises EOFError."""
+async def _until_ready(fd: int) -> None:
+    """Wait for the line of the process that has the other end; its end closes the pipe and raises EOFError."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(fd, readable.set)
@@ -287,7 +360,7 @@ async def _until_ready(fd: int, server: asyncio.subprocess.Process) -> None:
     finally:
         loop.remove_reader(fd)
     if not os.read(fd, 16):
-        raise EOFError("the sandbox server ended at its start")
+        raise EOFError("a process of the sandbox ended at its start")
 
 
 def _kill(process: Process, *, group: bool) -> None:

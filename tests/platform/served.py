@@ -1,0 +1,137 @@
+"""The product as a process of its own: `caesarion serve`, or the execute function under functions-framework."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from caesarion.adapters.local import LocalSandboxes
+from caesarion.adapters.local_record import start_ticks
+from caesarion_execute.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+BIN = ROOT / ".venv" / "bin"
+SERVE = (str(BIN / "caesarion"), "serve")
+FRAMEWORK = (
+    *(str(BIN / "functions-framework"), "--asgi"),
+    *("--source", str(ROOT / "functions" / "execute" / "main.py"), "--target", "execute"),
+)
+END_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A process that serves, and a client of it."""
+
+    process: subprocess.Popen[str]
+    client: httpx.Client
+
+    def end(self, signum: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal, and return the exit status and what was written to stderr once the process is gone."""
+        os.killpg(self.process.pid, signum)
+        _, errors = self.process.communicate(timeout=END_DEADLINE_S)
+        return self.process.returncode, errors
+
+
+@dataclass(frozen=True)
+class Home:
+    """A CAESARION_HOME for one test, and what is alive in it."""
+
+    path: Path
+
+    def env(self, **more: str) -> dict[str, str]:
+        """Return the environment of a process that uses this home."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CAESARION_")}
+        python = str(ROOT / ".venv-sandbox" / "bin" / "python")
+        common = {"CAESARION_HOME": str(self.path), "CAESARION_SANDBOX_PYTHON": python, "CAESARION_POOL_SIZE": "1"}
+        return {**kept, **common, "PORT": "0", **more}
+
+    def sandboxes(self) -> list[str]:
+        """Return the names of the sandboxes whose folders are there."""
+        folder = self.path / "sandboxes"
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+    def processes(self) -> dict[int, int | None]:
+        """Return the processes of all sandboxes, kernels included: their start times by process ids."""
+        folder = str(self.path / "sandboxes").encode()
+        found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if folder in _read(path)]
+        for pid in found:
+            found += [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in _numbers(path)]
+        return {pid: start_ticks(pid) for pid in found}
+
+    @contextlib.contextmanager
+    def serve(self, **env: str) -> Iterator[Served]:
+        """Run `caesarion serve` until the end of the block, and its sandboxes too."""
+        process = start(SERVE, self.env(**env))
+        with _ended(process):
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("ready http://127.0.0.1:"), line + (process.stderr.read() if process.stderr else "")
+            with httpx.Client(base_url=line.split()[1], timeout=60) as client:
+                yield Served(process, client)
+
+    @contextlib.contextmanager
+    def framework(self, **env: str) -> Iterator[Served]:
+        """Run the execute function under functions-framework until the end of the block; its sandboxes stay."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        process = start(FRAMEWORK, self.env(HOST="127.0.0.1", PORT=str(port), **env))
+        with _ended(process):
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(transport=httpx.HTTPTransport(retries=12), base_url=url, timeout=60) as client:
+                assert client.get("/health/live").status_code == 200
+                yield Served(process, client)
+
+
+def start(command: tuple[str, ...], env: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a process in a group of its own, as a terminal would."""
+    return subprocess.Popen(
+        command, env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def still_alive(processes: dict[int, int | None]) -> list[int]:
+    """Return those of the processes that are there still."""
+    return [pid for pid, ticks in processes.items() if ticks is not None and start_ticks(pid) == ticks]
+
+
+@contextlib.contextmanager
+def home() -> Iterator[Home]:
+    """Give a fresh home, and remove it with all sandboxes that are left in it."""
+    path = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
+    try:
+        yield Home(path)
+    finally:
+        settings = Settings.from_env(Home(path).env())
+        asyncio.run(LocalSandboxes(settings.sandbox, settings.local).shutdown(keep=False))
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        with contextlib.suppress(ValueError):
+            process.communicate(timeout=END_DEADLINE_S)
+
+
+def _read(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(word) for word in _read(path).split()]
