@@ -5,6 +5,7 @@ that cannot be read together. Each field is annotated with its `Variable`; docum
 """
 
 import os.path
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -27,6 +28,7 @@ Network = Literal["none", "internet"]
 GIB = 1024**3
 MIB = 1024**2
 _LOOPBACK_NAMES = frozenset({"localhost", "::1"})
+_OCTET = re.compile(r"25[0-5]|2[0-4][0-9]|1?[0-9]{1,2}")
 
 
 class Secret:
@@ -332,7 +334,7 @@ def is_loopback(host: str) -> bool:
     if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
         return True
     parts = name.removeprefix("::ffff:").split(".")
-    return len(parts) == 4 and parts[0] == "127" and all(part.isdigit() and int(part) < 256 for part in parts)
+    return len(parts) == 4 and parts[0] == "127" and all(_OCTET.fullmatch(part) for part in parts)
 
 
 def check_binding(host: str, *, has_keys: bool) -> None:

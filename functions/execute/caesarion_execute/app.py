@@ -19,7 +19,7 @@ from caesarion.adapters.asgi.routes import function_app, resource, standard_rout
 from caesarion.adapters.background import Background
 from caesarion.adapters.sandbox_http import SandboxClients
 from caesarion.ids import DEFAULT_CONTEXT, SessionId, SessionKey, checked_id, new_id
-from caesarion.ports import Sandboxes
+from caesarion.ports import Sandbox, Sandboxes
 from caesarion_execute.files import FileRoutes
 from caesarion_execute.quotas import Slots, UploadsInFlight
 from caesarion_execute.requests import (
@@ -109,21 +109,19 @@ class SessionRoutes:
         spec = spec_of(await self._spec_fields(request), default_idle_timeout_s=self._settings.sandbox.idle_timeout_s)
         key = SessionKey(principal_of(request), SessionId(new_id("s")))
         document = await self._sessions.described(await self._sessions.claim(key, spec))
-        return JsonResponse(document, 201, {"Location": f"/sessions/{key.session}"})
+        return JsonResponse(document, 201, {"Location": f"{request.scope.get('root_path', '')}/sessions/{key.session}"})
 
     async def initialize(self, request: Request) -> Response:
         """Makes or wakes the session; 202 while it starts, which goes on when nobody asks."""
         key = key_of(request)
         wait_s = query_number(request, "wait_s", default=MAX_WAIT_S, low=0, high=MAX_WAIT_S)
         spec = spec_of(await self._spec_fields(request), default_idle_timeout_s=self._settings.sandbox.idle_timeout_s)
-        sandbox = await self._sessions.claim_within(key, spec, wait_s)
-        if sandbox is None:
-            return JsonResponse({"id": key.session, "state": "starting"}, 202, {"Retry-After": "1"})
-        return JsonResponse(await self._sessions.described(sandbox))
+        return await self._told(key, await self._sessions.claim_within(key, spec, wait_s))
 
     async def get(self, request: Request) -> Response:
-        """One session as it is, without waking it."""
-        return JsonResponse(await self._sessions.described(await self._sessions.get(key_of(request))))
+        """One session as it is, without waking it; 202 while its first start goes on."""
+        key = key_of(request)
+        return await self._told(key, await self._sessions.seen(key))
 
     async def close(self, request: Request) -> Response:
         """Ends the session, its variables and files."""
@@ -141,6 +139,11 @@ class SessionRoutes:
         headers = {"Content-Disposition": f'attachment; filename="{key.session}-{context}.ipynb"'}
         body = json.dumps(notebook(history), indent=1).encode()
         return Response(body, headers=headers, media_type="application/x-ipynb+json")
+
+    async def _told(self, key: SessionKey, sandbox: Sandbox | None) -> Response:
+        if sandbox is None:
+            return JsonResponse({"id": key.session, "state": "starting"}, 202, {"Retry-After": "1"})
+        return JsonResponse(await self._sessions.described(sandbox))
 
     async def _spec_fields(self, request: Request) -> Fields:
         return await read_fields(
@@ -177,6 +180,7 @@ class ExecutionRoutes:
             timeout_s=fields.number(
                 "timeout_s", low=MIN_TIMEOUT_S, high=self._settings.sandbox.max_execution_timeout_s
             ),
+            keyed="idempotency-key" in request.headers,
         )
         form = accepted_form(request.headers.get("accept", ""))
         after = after_of(request) if form == EVENTS else 0
@@ -207,9 +211,11 @@ class ExecutionRoutes:
         key, execution, after = key_of(request), execution_of(request), after_of(request)
         form = accepted_form(request.headers.get("accept", ""))
         following = await self._runs.follow(key, execution, after=after)
-        if form == EVENTS and after and await following.nothing_left():
-            await following.aclose()
-            return Response(status_code=204, headers={"X-Execution-Id": execution})
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(following.aclose)
+            if form == EVENTS and after and await following.nothing_left():
+                return Response(status_code=204, headers={"X-Execution-Id": execution})
+            stack.pop_all()
         return await outputs_response(request, following, form)
 
 

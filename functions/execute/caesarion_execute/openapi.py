@@ -89,13 +89,13 @@ def _paths() -> Document:
             "post": _call("A new session, ready.", {"201": _told("Session")}, body=_body("SessionSpec", needed=False)),
         },
         session: {
-            "get": _call("One session, without waking it.", _json("Session"), session),
+            "get": _call("One session, without waking it.", _session_or_starting(), session),
             "delete": _call("Ends a session, its variables and files. Idempotent.", _nothing(), session),
         },
         f"{session}/initialize": {
             "post": _call(
                 "Makes the session if it is new, wakes it if it is suspended.",
-                {"200": _told("Session"), "202": _told("StartingSession")},
+                _session_or_starting(),
                 session,
                 parameters=[_WAIT],
                 body=_body("SessionSpec", needed=False),
@@ -212,6 +212,10 @@ def _call(
     if body is not None:
         call["requestBody"] = body
     return call
+
+
+def _session_or_starting() -> Document:
+    return {"200": _told("Session"), "202": _told("StartingSession", "It starts, and goes on when nobody asks.")}
 
 
 def _told(schema: str, meaning: str = "Done.") -> Document:

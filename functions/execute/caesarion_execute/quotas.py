@@ -37,7 +37,7 @@ class Slots:
         """Return what gives the slot back; calling it twice is harmless. Raises QuotaExceeded if none gets free."""
         line = self._lines.setdefault(principal, _Line())
         if self._limit and (line.in_use >= self._limit or line.waiting):
-            await self._turn(line)
+            await self._turn(principal, line)
         else:
             line.in_use += 1
         held = True
@@ -50,7 +50,7 @@ class Slots:
 
         return release
 
-    async def _turn(self, line: _Line) -> None:
+    async def _turn(self, principal: PrincipalId, line: _Line) -> None:
         turn = asyncio.get_running_loop().create_future()
         line.waiting.append(turn)
         try:
@@ -64,7 +64,7 @@ class Slots:
                 ) from None
         except asyncio.CancelledError:
             if turn.done():
-                self._next(line)
+                self._give_back(principal, line)
             raise
         finally:
             with contextlib.suppress(ValueError):

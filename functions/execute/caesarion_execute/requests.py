@@ -49,15 +49,20 @@ def wanted_execution(request: Request) -> ExecutionId:
 
 
 def after_of(request: Request) -> int:
-    """Return the sequence number after which outputs are wanted: `after`, or else `Last-Event-ID`, or else 0."""
-    given = request.query_params.get("after", request.headers.get("last-event-id"))
-    if given is None or given == "":
-        return 0
-    if not re.fullmatch(r"\d{1,15}", given) or int(given) > MAX_SEQ:
+    """Return the sequence number after which outputs are wanted, 0 for all.
+
+    It is the larger of `after` and `Last-Event-ID`: a browser that comes again sends the latter to the same address.
+    """
+    given = (request.query_params.get("after"), request.headers.get("last-event-id"))
+    return max(_seq(text) if text else 0 for text in given)
+
+
+def _seq(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) > MAX_SEQ:
         raise InvalidRequest(
-            f"`after` (or Last-Event-ID) must be a sequence number from 0, got {given[:40]!r}.", code="invalid_field"
+            f"`after` (or Last-Event-ID) must be a sequence number from 0, got {text[:40]!r}.", code="invalid_field"
         )
-    return int(given)
+    return int(text)
 
 
 def spec_of(fields: Fields, *, default_idle_timeout_s: float) -> SessionSpec:

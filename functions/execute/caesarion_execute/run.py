@@ -10,7 +10,7 @@ from typing import Any
 
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.background import Background
-from caesarion.errors import CaesarionError, SandboxUnavailable
+from caesarion.errors import CaesarionError, NotFound, SandboxUnavailable, SessionNotFound
 from caesarion.ids import ExecutionId, SessionKey
 from caesarion.outputs import Error, Finished, Output, encode_output
 from caesarion_execute.quotas import Slots
@@ -23,12 +23,13 @@ _LINE = re.compile(rb'\{"seq": ?(\d+), ?"type": ?"([a-z_]+)"')
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Code to run, and the id under which it runs once."""
+    """Code to run, and the id under which it runs once. `keyed`: the id may be known, as the client chose it."""
 
     id: ExecutionId
     code: str
     context: str
     timeout_s: float | None
+    keyed: bool
 
 
 class Runs:
@@ -43,10 +44,11 @@ class Runs:
     async def begin(self, key: SessionKey, request: RunRequest, *, after: int = 0) -> "Following":
         """Run code, or join the execution that already has this id, and give its outputs past number `after`.
 
-        Waits for one of the principal's slots, which stays taken until the execution ends, also when nobody reads.
-        Raises QuotaExceeded, SessionNotFound, Conflict and SandboxUnavailable.
+        Waits for one of the principal's slots, which stays taken until the execution ends, also when nobody reads. Who
+        joins needs none. Raises QuotaExceeded, SessionNotFound, Conflict and SandboxUnavailable.
         """
-        release = await self._slots.acquire(key.principal)
+        joins = request.keyed and await self._is_known(key, request.id)
+        release = None if joins else await self._slots.acquire(key.principal)
         document: dict[str, Any] = {"id": request.id, "code": request.code, "context": request.context}
         if request.timeout_s is not None:
             document["timeout_s"] = request.timeout_s
@@ -72,8 +74,17 @@ class Runs:
             raise
         return following
 
+    async def _is_known(self, key: SessionKey, execution: ExecutionId) -> bool:
+        try:
+            await self._sessions.call(key, "GET", f"/v1/executions/{execution}")
+        except SessionNotFound:
+            raise
+        except NotFound:
+            return False
+        return True
+
     def _hold(self, key: SessionKey, execution: ExecutionId, release: Callable[[], None]) -> None:
-        """Keep a slot until an execution that nobody reads has ended."""
+        """Keep a slot until an execution that nobody reads has ended, and count it then."""
 
         async def until_ended() -> None:
             try:
@@ -82,6 +93,8 @@ class Runs:
                     async with self._sessions.stream(key, "GET", path, params=params) as answer:
                         async for _ in answer.chunks():
                             pass
+                    _, summary = await self._sessions.call(key, "GET", f"/v1/executions/{execution}")
+                    self._metrics.count_execution(summary["status"])
             finally:
                 release()
 
@@ -182,7 +195,8 @@ class Following:
             self._last_seq = int(found[1])
             if found[2] == b"finished":
                 self.finished = True
-                self._runs._metrics.count_execution(json.loads(block[start:])["status"])
+                if self._release is not None:
+                    self._runs._metrics.count_execution(json.loads(block[start:])["status"])
 
     def _last_words(self, reason: str) -> bytes:
         text = f"{reason}. Whether the code ran to its end is not known."

@@ -56,23 +56,35 @@ class Sessions:
 
     async def claim_within(self, key: SessionKey, spec: SessionSpec, wait_s: float) -> Sandbox | None:
         """Return the session's ready sandbox, or None when it is not ready in time; then its start goes on."""
+        found = await self._sandboxes.get(key)
+        if found is not None and found.state == "ready":
+            return found
         task = self._claim_begun(key, spec)
         await asyncio.wait({task}, timeout=wait_s)
         return task.result() if task.done() else None
 
     async def ready(self, key: SessionKey) -> Sandbox:
-        """Return the session's ready sandbox, woken if it is suspended. Raises SessionNotFound when there is none."""
-        found = await self._sandboxes.get(key)
-        if found is None:
-            _not_found(key)
+        """Return the session's ready sandbox, woken if it is suspended. Raises SessionNotFound when there is none.
+
+        While it is made or woken here it may look ready before it has its variables, so that is waited for.
+        """
+        claim = self._claims.get((key, True)) or self._claims.get((key, False))
+        if claim is not None:
+            return await asyncio.shield(claim)
+        found = await self.get(key)
         if found.state == "ready" and found.endpoint is not None:
             return found
         return await self.claim(key)
 
     async def get(self, key: SessionKey) -> Sandbox:
-        """Return the session's sandbox as it is. Raises SessionNotFound."""
+        """Return the session's sandbox as it is, once its first start is over. Raises SessionNotFound."""
+        found = await self.seen(key)
+        return found if found is not None else await asyncio.shield(self._claims[key, True])
+
+    async def seen(self, key: SessionKey) -> Sandbox | None:
+        """Return the session's sandbox as it is, or None while its first start goes on. Raises SessionNotFound."""
         found = await self._sandboxes.get(key)
-        if found is None:
+        if found is None and (key, True) not in self._claims:
             _not_found(key)
         return found
 

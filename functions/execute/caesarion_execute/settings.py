@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from caesarion.errors import ConfigError
+from caesarion.principals import records_from_env
 from caesarion.settings import LocalSettings, QuotaSettings, Reader, SandboxSettings, ServingSettings
 
 
@@ -27,5 +29,9 @@ class Settings:
         )
         if settings.sandbox.execution_timeout_s > settings.sandbox.max_execution_timeout_s:
             reader.problem("CAESARION_EXECUTION_TIMEOUT_S must not be over CAESARION_MAX_EXECUTION_TIMEOUT_S")
+        try:
+            records_from_env(settings.serving.api_keys.reveal())
+        except ConfigError as error:
+            reader.problem(error.message)
         reader.check()
         return settings

@@ -28,20 +28,18 @@ class KeyFile:
 
     def load(self) -> KeyRing:
         """Read the file. Raises ConfigError when it cannot be understood; a missing one has no keys."""
-        stamp = self._stamp_now()
-        records = self.records() if stamp is not None else []
-        self._stamp = stamp
+        self._stamp = self._stamp_now()
+        records = self.records() if self._stamp is not None else []
         self.ring = KeyRing((*self._extra, *records))
         return self.ring
 
     def refresh(self) -> KeyRing:
         """Return the keys, read again when the file changed. A broken file leaves the keys as they were."""
-        if self._stamp_now() != self._stamp:
-            try:
+        try:
+            if self._stamp_now() != self._stamp:
                 self.load()
-            except ConfigError as exc:
-                self._stamp = self._stamp_now()
-                logger.error("key file not read, the former keys stay", extra={"reason": str(exc)})
+        except (ConfigError, OSError) as exc:
+            logger.error("key file not read, the former keys stay", extra={"reason": str(exc)})
         return self.ring
 
     def records(self) -> list[KeyRecord]:
@@ -50,6 +48,8 @@ class KeyFile:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
+        except UnicodeDecodeError as exc:
+            raise ConfigError(f"The key file {self.path} is not UTF-8.") from exc
         return records_from_json(text, where=str(self.path))
 
     def add(self, principal: str) -> tuple[str, KeyRecord]:

@@ -7,6 +7,7 @@ request over a Unix socket and back took 0.45 ms with it, 1.2 ms with httpcore a
 import asyncio
 import contextlib
 import importlib
+import io
 import json
 import sys
 from collections import OrderedDict
@@ -102,7 +103,7 @@ class SandboxClient:
         source = _Source(body) if body is not None else None
         data: Any = source.chunks() if source is not None else None
         if document is not None:
-            data = json.dumps(document).encode()
+            data = io.BytesIO(json.dumps(document).encode())  # bytes of a megabyte would be written at one go
             sent["Content-Type"] = "application/json"
         url = URL(f"{self._base}{quote(path, safe='/')}{query}", encoded=True)
         request = session.request(method, url, data=data, headers=sent, allow_redirects=False)

@@ -114,7 +114,7 @@ def check_origin(headers: Headers, allowed: Iterable[str]) -> None:
 def principal_for(client: tuple[str, int] | None, headers: Headers, ring: KeyRing) -> PrincipalId:
     """Return who asks. Raises Unauthorized for nobody known."""
     if not ring:
-        forwarded = headers.get("x-forwarded-for", "").split(",")
+        forwarded = ",".join(headers.getlist("x-forwarded-for")).split(",")
         addresses = [client[0] if client else "", *filter(None, (address.strip() for address in forwarded))]
         if all(is_loopback(address) for address in addresses) and "forwarded" not in headers:
             return LOCAL_PRINCIPAL

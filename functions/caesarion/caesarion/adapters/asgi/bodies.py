@@ -2,13 +2,16 @@
 
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from starlette.requests import Request
 
-from caesarion.errors import InvalidRequest, TooLarge
+from caesarion.errors import InvalidRequest, TooLarge, UnsupportedType
 from caesarion.ids import checked_id
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 async def read_limited(request: Request, max_bytes: int) -> bytes:
@@ -41,6 +44,7 @@ async def read_fields(
     body = await read_limited(request, max_bytes)
     if not body.strip() and may_be_empty:
         return Fields({})
+    _check_media_type(request)
     document = decoded(body)
     if not isinstance(document, dict):
         raise InvalidRequest(f"The body must be a JSON object, got {_kind(document)}.", code="invalid_json")
@@ -75,10 +79,10 @@ class Fields:
         self._document = document
 
     def text(self, name: str) -> str:
-        """Return a required text."""
+        """Return a required text. Half of a surrogate pair is no character, so nobody could write it down."""
         value = self._document.get(name)
-        if not isinstance(value, str):
-            self._wrong(name, "a string")
+        if not _is_text(value):
+            self._wrong(name, "a string of Unicode characters")
         return value
 
     def number(self, name: str, *, low: float, high: float) -> float | None:
@@ -108,8 +112,8 @@ class Fields:
         value = self._document.get(name)
         if value is None:
             return {}
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            self._wrong(name, "an object whose values are strings")
+        if not isinstance(value, dict) or not all(_is_text(item) for item in value.values()):
+            self._wrong(name, "an object whose values are strings of Unicode characters")
         return dict(value)
 
     def _wrong(self, name: str, expected: str) -> NoReturn:
@@ -136,6 +140,17 @@ def query_number(request: Request, name: str, *, default: float, low: float, hig
     return value
 
 
+def _check_media_type(request: Request) -> None:
+    """Refuse a body that says it is something else. A page's form cannot say JSON, so it gets nothing done here."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedType(f"The body must be application/json, got {media_type[:80]!r}.")
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _SURROGATE.search(value) is None
+
+
 def _kind(value: object) -> str:
     match value:
         case None:
@@ -145,7 +160,8 @@ def _kind(value: object) -> str:
         case int() | float():
             return f"the number {value!r}"[:60] if abs(value) < 1e18 else "a number out of range"
         case str():
-            return f"a string of {len(value)} characters"
+            lone = " with a lone surrogate" if _SURROGATE.search(value) else ""
+            return f"a string of {len(value)} characters{lone}"
         case list():
             return "an array"
     return "an object"

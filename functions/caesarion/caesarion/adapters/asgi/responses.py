@@ -23,7 +23,7 @@ class JsonResponse(Response):
 
 
 class Streamed(Response):
-    """Sends what a generator yields, each piece at once, and stops it when the client leaves.
+    """Sends what a generator yields, each piece at once, and stops it when the client leaves. HEAD gets the head only.
 
     `closed` is awaited at the end in every case, also when the generator never began.
     """
@@ -46,6 +46,9 @@ class Streamed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            if scope["method"] == "HEAD":
+                await self._send_head(send)
+                return
             sending = asyncio.ensure_future(self._send_all(send))
             leaving = asyncio.ensure_future(until_client_leaves(receive))
             try:
@@ -60,6 +63,11 @@ class Streamed(Response):
         finally:
             if self._closed is not None:
                 await asyncio.shield(asyncio.ensure_future(self._closed()))
+
+    async def _send_head(self, send: Send) -> None:
+        async with contextlib.aclosing(self._chunks):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self, send: Send) -> None:
         async with contextlib.aclosing(self._chunks) as chunks:

@@ -1,5 +1,6 @@
 """Routes that every function has, and how a path and its methods become one route."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
@@ -28,7 +29,10 @@ def resource(path: str, **methods: Endpoint) -> Route:
     async def answer(request: Request) -> Response:
         return await methods[request.method if request.method in methods else "GET"](request)
 
-    return Route(path, answer, methods=list(methods))
+    route = Route(path, answer, methods=list(methods))
+    # Starlette's pattern lets a newline follow the path unseen, and does not find one within it at all.
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return route
 
 
 def standard_routes(metrics: Metrics, ready: Checks, document: Callable[[], dict[str, Any]]) -> list[BaseRoute]:
