@@ -1,13 +1,41 @@
-"""The `caesarion` command."""
+"""The `caesarion` command: its commands put together. Heavy libraries are imported by the commands that need them."""
+
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Run Python in sandboxes of their own.", no_args_is_help=True, add_completion=False)
+from caesarion_cli import files, keys, sessions
+from caesarion_cli.failures import EXIT_CODES
+from caesarion_cli.options import command_group
+from caesarion_cli.repl import repl
+from caesarion_cli.run import run
+
+app = command_group("Run Python in sandboxes of their own.", epilog=EXIT_CODES)
 
 
-@app.callback()
-def _caesarion() -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"caesarion {version('caesarion-cli')}")
+        raise typer.Exit
+
+
+@app.callback(epilog=EXIT_CODES)
+def _caesarion(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Run Python in sandboxes of their own."""
+
+
+app.command()(run)
+app.command()(repl)
+app.add_typer(files.group, name="files")
+app.add_typer(sessions.group, name="sessions")
+app.command()(sessions.notebook)
+app.add_typer(keys.group, name="keys")
 
 
 @app.command()
