@@ -1,0 +1,1 @@
+"""What `make bench` runs: the product's speed, each figure beside a reference of the same run."""

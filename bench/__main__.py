@@ -1,0 +1,73 @@
+"""`python -m bench`: measure, show the table, and write it to bench/results/latest.json.
+
+The exit status is 1 when something could not be measured. A target that was missed is told, not a failure.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bench import cold_start, contexts, crowd, machine, new_sessions, report, volume, warm
+
+RESULTS = Path(__file__).with_name("results") / "latest.json"
+INTERRUPTED = 130
+
+
+class Measure(Protocol):
+    """What every module of a part offers."""
+
+    def __call__(self, *, quick: bool) -> Awaitable[report.Part]: ...
+
+
+PARTS: dict[str, tuple[str, Measure]] = {
+    "warm": (warm.NAME, warm.measure),
+    "sessions": (new_sessions.NAME, new_sessions.measure),
+    "contexts": (contexts.NAME, contexts.measure),
+    "start": (cold_start.NAME, cold_start.measure),
+    "crowd": (crowd.NAME, crowd.measure),
+    "volume": (volume.NAME, volume.measure),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts that were asked for and return the exit status."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure the product beside references.")
+    parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: to see that it runs, not how fast it is")
+    parser.add_argument("--output", type=Path, help="JSON file; by default bench/results/latest.json for a whole run")
+    options = parser.parse_args(arguments)
+    parts: list[report.Part] = []
+    facts = machine.facts()
+    print("  ".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
+    for name in options.only or PARTS:
+        try:
+            parts.append(asyncio.run(_part(*PARTS[name], quick=options.quick)))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            print("\ninterrupted; what was started is ended", flush=True)
+            return INTERRUPTED
+        print(f"\n{report.text(parts[-1])}", flush=True)
+    whole = not options.only and not options.quick
+    output = options.output or (RESULTS if whole else None)
+    if output is not None:
+        report.write(output, parts, facts)
+        print(f"\nwritten to {output}")
+    return int(any(report.failed(part) for part in parts))
+
+
+async def _part(title: str, measure: Measure, *, quick: bool) -> report.Part:
+    """Measure one part; what goes wrong in it is kept in it, so that the others are measured all the same."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await measure(quick=quick)
+    except Exception as exc:
+        return report.Part(title, failure=f"{type(exc).__name__}: {exc}"[:500])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
