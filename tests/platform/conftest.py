@@ -114,7 +114,7 @@ def temporary_session(client: httpx.Client, **spec: Any) -> Iterator[Session]:
 def client_of(url: str, key: str | None = None) -> Iterator[httpx.Client]:
     """Give a client of an app, with this API key."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(base_url=url, timeout=90, headers=headers) as client:
+    with httpx.Client(base_url=url, timeout=110, headers=headers) as client:
         yield client
 
 

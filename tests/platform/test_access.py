@@ -7,9 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
+from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.key_file import KeyFile
-from caesarion.principals import key_digest
+from caesarion.principals import key_digest, records_from_env
+from caesarion_execute.app import build_app
+from caesarion_execute.settings import Settings
 from tests.conftest import ProductServer
 from tests.platform.conftest import KEYS, client_of, failure
 
@@ -150,6 +155,18 @@ def test_with_keys_any_name_is_answered_and_health_needs_no_key(keyed_url: str, 
             assert stranger.get(path, headers={"Host": "api.example"}).status_code == 200
     assert alice.get("/sessions", headers={"Host": "api.example"}).status_code == 200
     assert alice.get("/sessions", headers={"Authorization": f"bearer  {KEYS['alice']}"}).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_mounted_in_another_app_the_same_paths_need_a_key(product_server: ProductServer) -> None:
+    settings = Settings.from_env({"CAESARION_API_KEYS": f"alice:{key_digest(KEYS['alice'])}"})
+    keys = Keys(KeyFile(product_server.home / "none.json", records_from_env(settings.serving.api_keys.reveal())))
+    outer = Starlette(routes=[Mount("/api", build_app(product_server.sandboxes, settings, keys))])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://localhost") as stranger:
+        for path in ("/health/live", "/metrics", "/openapi.json"):
+            assert (await stranger.get(f"/api{path}")).status_code == 200
+        for path in ("/sessions", "/nope", "/health"):
+            assert failure(await stranger.get(f"/api{path}")) == (401, "unauthorized")
 
 
 def test_no_key_stands_in_the_log(alice: httpx.Client, log_lines: list[dict[str, Any]]) -> None:

@@ -58,7 +58,11 @@ class Access:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(HEALTH):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path.startswith(HEALTH):
             await self._app(scope, receive, send)
             return
         facts = facts_of(scope)
@@ -77,7 +81,7 @@ class Access:
                 await send({"type": "http.response.start", "status": 204, "headers": list(PREFLIGHT_HEADERS)})
                 await send({"type": "http.response.body"})
                 return
-        if scope["path"] not in OPEN_PATHS:
+        if path not in OPEN_PATHS:
             facts.principal = principal_for(scope.get("client"), headers, ring)
         await self._app(scope, receive, send)
 
