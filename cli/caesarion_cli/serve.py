@@ -33,9 +33,10 @@ GRACEFUL_SHUTDOWN_S = 2
 
 def main() -> int:
     """Serve until SIGINT or SIGTERM and return the exit status. Problems of the settings or the machine are told."""
-    configure(sys.stderr, os.environ.get("CAESARION_LOG_LEVEL", "WARNING"))
+    configure(sys.stderr, "WARNING")
     try:
         settings = Settings.from_env(os.environ)
+        logging.getLogger().setLevel(settings.serving.log_level or "WARNING")
         with asyncio.Runner() as runner:
             runner.run(serve(settings))
     except CaesarionError as error:

@@ -5,6 +5,7 @@
 Sandboxes live on when such a process ends. On another address than loopback it does not start without a key.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def read_keys() -> Keys:
 logs.configure(sys.stdout)
 try:
     settings = Settings.from_env(os.environ)
+    logging.getLogger().setLevel(settings.serving.log_level or "INFO")
     app = build_app(LocalSandboxes(settings.sandbox, settings.local), settings, read_keys())
 except ConfigError as error:
     raise SystemExit(error.message) from None

@@ -1,5 +1,6 @@
 """The sandbox's HTTP interface, `docs/sandbox-api.md`: decode, call, encode."""
 
+import asyncio
 import hmac
 import json
 import logging
@@ -168,7 +169,8 @@ class Routes:
         return JSONResponse({"status": reply.get("status", "unknown"), "indent": reply.get("indent", "")})
 
     async def files(self, request: Request) -> Response:
-        return JSONResponse({"files": [entry.describe() for entry in self._sandbox.files.entries()]})
+        entries = await asyncio.to_thread(self._sandbox.files.entries)
+        return JSONResponse({"files": [entry.describe() for entry in entries]})
 
     async def put_file(self, request: Request) -> Response:
         length = request.headers.get("content-length")

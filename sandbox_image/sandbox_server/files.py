@@ -94,6 +94,14 @@ class Files:
         self._max_upload_bytes = max_upload_bytes
         self._disk_bytes = disk_bytes
 
+    def remove_partial(self) -> None:
+        """Remove what uploads left that were under way when an earlier life of this sandbox ended."""
+        for root, _, names in os.walk(self._folder):
+            for name in names:
+                if name.startswith(PARTIAL_PREFIX):
+                    with contextlib.suppress(OSError):
+                        os.unlink(os.path.join(root, name))
+
     def entries(self) -> list[FileEntry]:
         """Return the regular files, by path; at most 10,000. Hidden folders such as `.cache` are left out."""
         return sorted(self._walk(), key=lambda entry: entry.path)[:MAX_LISTED]

@@ -44,6 +44,7 @@ class Sandbox:
             max_upload_bytes=limits.max_upload_bytes,
             disk_bytes=limits.disk_bytes,
         )
+        self.files.remove_partial()
         self.executions = Executions(
             config.journal_dir, max_output_bytes=limits.max_output_bytes, journal_bytes=limits.journal_bytes
         )

@@ -24,6 +24,7 @@ from caesarion.parsing import (
 
 Group = TypeVar("Group")
 Network = Literal["none", "internet"]
+Confinement = Literal["bubblewrap", "none"]
 
 GIB = 1024**3
 MIB = 1024**2
@@ -182,6 +183,14 @@ class LocalSettings:
             text,
         ),
     ] = ""
+    confinement: Annotated[
+        Confinement,
+        Variable(
+            "CAESARION_SANDBOX_CONFINEMENT",
+            "How user code is held: by bubblewrap, or not at all, which is for your own code only.",
+            one_of("bubblewrap", "none"),
+        ),
+    ] = "bubblewrap"
     pool_size: Annotated[
         int, Variable("CAESARION_POOL_SIZE", "Sandboxes that wait started for new sessions.", whole_between(0, 1000))
     ] = 2
@@ -267,6 +276,14 @@ class ServingSettings:
             "bytes",
         ),
     ] = 4 * MIB
+    log_level: Annotated[
+        str,
+        Variable(
+            "CAESARION_LOG_LEVEL",
+            "Least level of log lines; by default INFO, and WARNING under `caesarion serve`.",
+            one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        ),
+    ] = ""
     claim_timeout_s: Annotated[
         float,
         Variable(

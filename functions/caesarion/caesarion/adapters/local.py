@@ -35,7 +35,7 @@ class LocalSandboxes:
     def __init__(self, sandbox: SandboxSettings, local: LocalSettings) -> None:
         self._pool_size = local.pool_size
         self._home = Home(local.home)
-        self._machine = Machine(self._home, sandbox, local.sandbox_python)
+        self._machine = Machine(self._home, sandbox, local)
         self._presence = Presence(self._home.path / "locks" / "open")
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._waiting_claims = 0
@@ -63,7 +63,7 @@ class LocalSandboxes:
     async def ready(self) -> None:
         """Return when a session could be given a sandbox at once. Raises what kept the last one from starting."""
         await self.start()
-        while self._pool_size and not await asyncio.to_thread(self._home.pooled):
+        while self._pool_size and not await self._offered():
             changed = self._pool_changed
             await changed.wait()
             if self._failure is not None:
@@ -141,7 +141,8 @@ class LocalSandboxes:
         if not record.alive:
             async with self._starts:
                 await self._machine.end(record)
-                await self._machine.start(replace(record, starter=this_process(), processes=()), deadline_s=deadline_s)
+                fresh = replace(record, template=self._machine.template, starter=this_process(), processes=())
+                await self._machine.start(fresh, deadline_s=deadline_s)
         await asyncio.to_thread(self._home.write_claim, key, claim)
         await self._hand_over(claim)
         sandbox = await asyncio.to_thread(self._look_up, key)
@@ -151,14 +152,14 @@ class LocalSandboxes:
 
     async def _new_for(self, key: SessionKey, deadline_s: float) -> str:
         """Return the name of a sandbox from the pool or, when that is empty, of the next one that is ready."""
-        name = await asyncio.to_thread(self._home.take, key)
+        name = await asyncio.to_thread(self._home.take, key, self._machine.template)
         self._pool_wanted.set()
         if name is not None:
             return name
         self._waiting_claims += 1
         try:
             async with self._starts:
-                name = await asyncio.to_thread(self._home.take, key)
+                name = await asyncio.to_thread(self._home.take, key, self._machine.template)
                 if name is not None:
                     return name
                 record = await self._start_new(deadline_s)
@@ -168,7 +169,9 @@ class LocalSandboxes:
         return record.name
 
     async def _start_new(self, deadline_s: float) -> Record:
-        record = await asyncio.to_thread(lambda: self._home.create(uid_range=self._machine.uid_range))
+        record = await asyncio.to_thread(
+            lambda: self._home.create(self._machine.template, uid_range=self._machine.uid_range)
+        )
         try:
             return await self._machine.start(record, deadline_s=deadline_s)
         except BaseException:
@@ -203,8 +206,9 @@ class LocalSandboxes:
                     await asyncio.to_thread(self._home.offer, record.name)
                     self._pool_moved()
                     failures = 0
-            except (CaesarionError, OSError) as exc:
-                logger.error("the pool could not be filled", extra={"reason": str(exc)})
+            except Exception as exc:  # whatever it is: without this task no session would have a sandbox any more
+                expected = isinstance(exc, CaesarionError | OSError)
+                logger.error("the pool could not be filled", extra={"reason": str(exc)}, exc_info=not expected)
                 self._failure = exc
                 self._pool_moved()
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
@@ -219,10 +223,17 @@ class LocalSandboxes:
         self._pool_changed = asyncio.Event()
 
     async def _missing(self) -> int:
-        return self._pool_size - len(await asyncio.to_thread(self._home.pooled))
+        return self._pool_size - len(await self._offered())
+
+    async def _offered(self) -> Sequence[str]:
+        return await asyncio.to_thread(self._home.offered, self._machine.template)
 
     async def _sweep(self) -> None:
-        """Remove sandboxes that belong to nobody: dead ones of the pool, and those whose starter died."""
+        """Remove sandboxes that belong to nobody.
+
+        Those are dead ones of the pool, those that wait for nobody as their starter is gone and we start others, and
+        those whose starter died before they were offered.
+        """
         claimed = await asyncio.to_thread(self._home.claimed_names)
         pooled = set(await asyncio.to_thread(self._home.pooled))
         for name in await asyncio.to_thread(self._home.names):
@@ -231,7 +242,8 @@ class LocalSandboxes:
                 continue
             if name not in pooled and record.starter is not None and record.starter.alive:
                 continue
-            if name in pooled and record.alive:
+            ours = record.template == self._machine.template
+            if name in pooled and record.alive and (ours or (record.starter is not None and record.starter.alive)):
                 await self._care_for(name)
             elif not await self._claimed_meanwhile(name):
                 await self._discard(name)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from caesarion.adapters import confinement, seccomp
 from caesarion.adapters.cgroups import Cgroups, GroupLimits, find_cgroups
@@ -21,7 +22,7 @@ from caesarion.adapters.confinement import Confinement, Role
 from caesarion.adapters.local_network import NetworkTools, find_tools, open_namespaces, set_filter
 from caesarion.adapters.local_record import Home, Process, Record, start_ticks
 from caesarion.errors import ConfigError, SandboxUnavailable
-from caesarion.settings import SandboxSettings
+from caesarion.settings import LocalSettings, SandboxSettings
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +45,22 @@ class _Started:
 
 
 class Machine:
-    """This machine as a place for sandboxes. Raises ConfigError when it cannot confine them."""
+    """This machine as a place for sandboxes. Raises ConfigError when it cannot confine them.
 
-    def __init__(self, home: Home, settings: SandboxSettings, python: str) -> None:
+    `template` stands for all that a sandbox is started with: two with the same one are alike.
+    """
+
+    def __init__(self, home: Home, settings: SandboxSettings, local: LocalSettings) -> None:
         self._home = home
         self._settings = settings
-        self._python = _checked_python(python)
-        self._bwrap = _has_bubblewrap()
+        self._python = _checked_python(local.sandbox_python)
+        self._bwrap = _has_bubblewrap(local.confinement)
         self._cgroups: Cgroups | None = find_cgroups() if self._bwrap else None
         self._seccomp = seccomp.filter_program(platform.machine())
         self.uid_range = UID_RANGE if self._bwrap and os.geteuid() == 0 else None
         self._network_tools = find_tools() if settings.network == "internet" and self._bwrap else None
+        told = repr((settings, self._python, self._bwrap))
+        self.template = hashlib.sha256(told.encode()).hexdigest()[:16]
         self._warn()
 
     async def start(self, record: Record, *, deadline_s: float) -> Record:
@@ -289,8 +295,8 @@ class Machine:
             logger.warning("no system call filter for this processor", extra={"machine": platform.machine()})
 
 
-def _has_bubblewrap() -> bool:
-    if os.environ.get("CAESARION_SANDBOX_CONFINEMENT") == "none":
+def _has_bubblewrap(wanted: Literal["bubblewrap", "none"]) -> bool:
+    if wanted == "none":
         return False
     missing = [name for name in ("bwrap", "setpriv") if shutil.which(name) is None]
     if missing and sys.platform == "linux":

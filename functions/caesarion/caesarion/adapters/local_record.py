@@ -42,10 +42,11 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A sandbox's processes: those that are its life, and the one that started it."""
+    """What a sandbox was started as, its processes that are its life, and the process that started it."""
 
     name: str
     uid: int | None
+    template: str = ""
     starter: Process | None = None
     processes: tuple[Process, ...] = ()
 
@@ -88,14 +89,14 @@ class Home:
         """Return the directory of a sandbox."""
         return self.path / "sandboxes" / name
 
-    def create(self, *, uid_range: tuple[int, int] | None) -> Record:
+    def create(self, template: str, *, uid_range: tuple[int, int] | None) -> Record:
         """Make the directory of a new sandbox, owned by a user of its own when we are root."""
         with self.locked("create"):
             name = f"sb-{secrets.token_hex(6)}"
             uid = self._free_uid(uid_range) if uid_range else None
             folder = self.folder(name)
             folder.mkdir(mode=0o711)
-            record = Record(name, uid, starter=this_process())
+            record = Record(name, uid, template, starter=this_process())
             self.write_record(record)
         for child in FOLDERS + OWN:
             (folder / child).mkdir(mode=0o700)
@@ -111,7 +112,7 @@ class Home:
             return None
         processes = tuple(Process(**process) for process in found["processes"])
         starter = Process(**found["starter"]) if found["starter"] else None
-        return Record(found["name"], found["uid"], starter, processes)
+        return Record(found["name"], found["uid"], found["template"], starter, processes)
 
     def write_record(self, record: Record) -> None:
         """Write a sandbox's record, whole or not at all."""
@@ -130,6 +131,11 @@ class Home:
         found = [path for path in (self.path / "pool").iterdir() if not path.name.endswith(".new")]
         return [path.name for path in sorted(found, key=lambda path: _mtime(path))]
 
+    def offered(self, template: str) -> list[str]:
+        """Return the names of those that wait and were started as `template`, longest first."""
+        records = [(name, self.record(name)) for name in self.pooled()]
+        return [name for name, record in records if record is not None and record.template == template]
+
     def offer(self, name: str) -> None:
         """Put a ready sandbox into the pool."""
         _write(self.path / "pool" / name, json.dumps({"name": name}))
@@ -138,9 +144,9 @@ class Home:
         """Take a sandbox out of the pool for nobody."""
         (self.path / "pool" / name).unlink(missing_ok=True)
 
-    def take(self, key: SessionKey) -> str | None:
+    def take(self, key: SessionKey, template: str) -> str | None:
         """Give a living sandbox of the pool to a session and return its name, or None when there is none."""
-        for name in self.pooled():
+        for name in self.offered(template):
             record = self.record(name)
             if record is None or not record.alive:
                 continue
