@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 
 from caesarion.adapters.asgi.access import Keys
@@ -37,7 +38,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         logging.getLogger().setLevel(settings.serving.log_level or "WARNING")
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
     except CaesarionError as error:
         print(f"caesarion: {error.message}", file=sys.stderr)

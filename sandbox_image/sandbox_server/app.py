@@ -117,7 +117,7 @@ class Routes:
         return JSONResponse(self._sandbox.executions.get(request.path_params["id"]).summary())
 
     async def interrupt(self, request: Request) -> Response:
-        self._sandbox.executions.get(request.path_params["id"]).stop("interrupted")
+        self._sandbox.interrupt(request.path_params["id"])
         return Response(status_code=204)
 
     async def outputs(self, request: Request) -> Response:

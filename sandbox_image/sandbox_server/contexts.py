@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from caesarion.outputs import Error, ExecutionStatus, Queued, Started, Stream
@@ -25,12 +26,20 @@ class Context:
     """Runs executions in order. `generation` grows each time variables were lost."""
 
     def __init__(
-        self, name: str, link: ZygoteLink, config: ServerConfig, env: dict[str, str], *, may_write: bool
+        self,
+        name: str,
+        link: ZygoteLink,
+        config: ServerConfig,
+        env: dict[str, str],
+        *,
+        may_write: bool,
+        on_lost: Callable[[], None],
     ) -> None:
         self.name = name
         self.may_write = may_write
         self.generation = 1
         self.execution_count = 0
+        self._on_lost = on_lost
         self._link = link
         self._config = config
         self._env = env
@@ -75,6 +84,14 @@ class Context:
         self._waiting.append(execution)
         self._arrived.set()
 
+    def withdraw(self, execution: Execution) -> bool:
+        """Take an execution out of the queue, so that it never runs; return whether it was there."""
+        if execution not in self._waiting:
+            return False
+        self._waiting.remove(execution)
+        execution.finish("interrupted")
+        return True
+
     async def serve(self) -> None:
         """Run executions as they come, for ever. Raises ZygoteGone when no kernel can be had any more."""
         await self.ready()
@@ -83,9 +100,6 @@ class Context:
                 self._arrived.clear()
                 await self._arrived.wait()
             execution = self._waiting.popleft()
-            if execution.stop_requested.is_set():
-                execution.finish(execution.stop_reason or "interrupted")
-                continue
             self._running = execution
             try:
                 await self._run(execution)
@@ -154,12 +168,12 @@ class Context:
 
     async def _replace_kernel(self) -> None:
         async with self._lock:
-            if self._kernel is not None:
-                await self._kernel.kill()
-            self._kernel = None
+            old, self._kernel = self._kernel, None
             self.generation += 1
+            self._on_lost()
             self.execution_count = 0
-        await self.ready()
+        ending = [old.kill()] if old is not None else []
+        await asyncio.gather(self.ready(), *ending)
 
     async def _run(self, execution: Execution) -> None:
         kernel = await self.ready()
@@ -170,7 +184,7 @@ class Context:
         self._by_msg_id = {**dict(list(self._by_msg_id.items())[-50:]), self._msg_id: execution.id}
         done = asyncio.ensure_future(self._done(execution, reply))
         try:
-            status = await self._supervise(execution, kernel, done)
+            status = await self._supervise(execution, kernel, reply, done)
         finally:
             done.cancel()
         if status is not None:
@@ -198,9 +212,12 @@ class Context:
         return str(content["status"])
 
     async def _supervise(
-        self, execution: Execution, kernel: Kernel, done: asyncio.Future[str]
+        self, execution: Execution, kernel: Kernel, reply: asyncio.Future[dict[str, Any]], done: asyncio.Future[str]
     ) -> ExecutionStatus | None:
-        """Return how the execution ended, or None when its kernel did, by itself or because it ignored SIGINT."""
+        """Return how the execution ended, or None when its kernel did, by itself or because it ignored SIGINT.
+
+        Code has ended with its `reply`, and is `done` once its outputs are here too.
+        """
         ended = asyncio.shield(kernel.ended)
         stop = asyncio.ensure_future(execution.stop_requested.wait())
         try:
@@ -208,7 +225,10 @@ class Context:
             await asyncio.wait(first, timeout=execution.timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if not done.done() and not kernel.ended.done():
                 execution.stop("timeout")
-                await self._interrupt(execution, kernel, done)
+                await self._interrupt(execution, kernel, reply)
+                if reply.done():
+                    last: set[asyncio.Future[Any]] = {done, ended}
+                    await asyncio.wait(last, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
         if not done.done() or done.cancelled():
@@ -221,16 +241,16 @@ class Context:
             return execution.stop_reason
         return "ok" if done.result() == "ok" else "error"
 
-    async def _interrupt(self, execution: Execution, kernel: Kernel, done: asyncio.Future[str]) -> None:
+    async def _interrupt(self, execution: Execution, kernel: Kernel, reply: asyncio.Future[dict[str, Any]]) -> None:
         """Send SIGINT until the code has ended or the grace time is over; one sent before it began would be lost."""
         began = execution.execution_count is not None
         rounds = 1 if began else 5
         for _ in range(rounds):
             await kernel.interrupt()
-            both: set[asyncio.Future[Any]] = {done, asyncio.shield(kernel.ended)}
+            both: set[asyncio.Future[Any]] = {reply, asyncio.shield(kernel.ended)}
             timeout = self._config.limits.interrupt_grace_s / rounds
             await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if done.done() or kernel.ended.done():
+            if reply.done() or kernel.ended.done():
                 return
 
     def _on_message(self, message: dict[str, Any]) -> None:

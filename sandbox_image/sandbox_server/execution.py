@@ -24,6 +24,7 @@ from sandbox_server.messages import collapsed
 CHUNK_BYTES = 256 * 1024
 JOIN_WINDOW_S = 0.05
 JOIN_BYTES = 64 * 1024
+_LINE_ENDS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 _SEQ = re.compile(rb'\{"seq": ?(\d+)')
 
 
@@ -105,7 +106,9 @@ class Execution:
         self.status = status
         self._append(Finished(status, self.execution_count, self.duration_ms))
         self._file.close()
-        self._write_meta()
+        asyncio.get_running_loop().call_soon(
+            self._write_meta
+        )  # after readers have the last line; `restore` needs it not
 
     def stop(self, reason: ExecutionStatus) -> None:
         """Ask for this execution to be ended, for the first reason given."""
@@ -177,15 +180,10 @@ class Execution:
             self._append(Stream(pending.name, collapsed(pending.text), pending.origin))
 
     def _append(self, output: Output) -> None:
-        limited = not isinstance(output, Finished | Truncated | Error)
-        line = json.dumps(encode_output(output, self._seq + 1), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-        if limited and self._kept_bytes + len(line) > self.max_output_bytes:
-            first = self._dropped_bytes == 0
-            self._dropped_bytes += (
-                len(output.text.encode("utf-8", "replace")) if isinstance(output, Stream) else len(line)
-            )
-            if first:
-                self._append(Truncated(self._dropped_bytes))
+        line = _line(output, self._seq + 1)
+        room_bytes = self.max_output_bytes - self._kept_bytes
+        if len(line) > room_bytes and not isinstance(output, Finished | Truncated | Error):
+            self._drop(output, len(line), room_bytes)
             return
         self._seq += 1
         self._kept_bytes += len(line)
@@ -194,6 +192,19 @@ class Execution:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def _drop(self, output: Output, size_bytes: int, room_bytes: int) -> None:
+        """Count an output that there is no room for. Of the first one, if it is text, the beginning is kept."""
+        first = self._dropped_bytes == 0
+        if not isinstance(output, Stream):
+            self._dropped_bytes += size_bytes
+        else:
+            kept = _beginning(output, room_bytes, self._seq + 1) if first else ""
+            if kept:
+                self._append(Stream(output.name, kept, output.origin))
+            self._dropped_bytes += len(output.text[len(kept) :].encode("utf-8", "replace"))
+        if first:
+            self._append(Truncated(self._dropped_bytes))
+
     def _write_meta(self) -> None:
         meta = {**self.summary(), "code": self.code}
         temporary = self.folder / f"{self.id}.json.new"
@@ -201,16 +212,35 @@ class Execution:
         os.replace(temporary, self.folder / f"{self.id}.json")
 
 
+def _line(output: Output, seq: int) -> bytes:
+    """Return an output as one line, also for readers that end lines where Unicode does and JSON does not."""
+    text = json.dumps(encode_output(output, seq), ensure_ascii=False)
+    return (text if text.isascii() else text.translate(_LINE_ENDS)).encode("utf-8", "replace") + b"\n"
+
+
+def _beginning(output: Stream, room_bytes: int, seq: int) -> str:
+    """Return as much of a text's beginning as a line of `room_bytes` can hold."""
+    kept = output.text[: max(0, room_bytes)]
+    while kept and (size_bytes := len(_line(Stream(output.name, kept, output.origin), seq))) > room_bytes:
+        kept = kept[: min(len(kept) - 1, len(kept) * room_bytes // size_bytes)]
+    return kept
+
+
 def restore(folder: Path, meta: dict[str, Any], max_output_bytes: int) -> Execution:
     """Return an execution of an earlier life of this sandbox; one that had not finished ends as "died"."""
     execution = Execution(meta["id"], meta["code"], meta["context"], 0.0, folder, max_output_bytes)
-    lines = execution.path.read_bytes().rpartition(b"\n")[0] + b"\n" if execution.path.exists() else b""
-    execution._size = len(lines) if lines != b"\n" else 0
+    head, newline, _ = execution.path.read_bytes().rpartition(b"\n") if execution.path.exists() else (b"", b"", b"")
+    lines = head + newline
+    execution._size = len(lines)
     execution.execution_count = meta.get("execution_count")
     execution.started_at = datetime.fromisoformat(meta["started_at"]) if "started_at" in meta else None
     execution.duration_ms = meta.get("duration_ms")
-    if meta["status"] in ("queued", "running"):
-        execution._seq = lines.count(b"\n") if execution._size else 0
+    last = json.loads(lines[lines.rfind(b"\n", 0, -1) + 1 :] or b"{}")
+    if last.get("type") == "finished":
+        execution.status, execution.duration_ms = last["status"], last["duration_ms"]
+        execution.execution_count = last.get("execution_count")
+    elif meta["status"] in ("queued", "running"):
+        execution._seq = lines.count(b"\n")
         with open(execution.path, "ab") as file:
             file.truncate(execution._size)
         execution._file = open(execution.path, "ab", buffering=0)

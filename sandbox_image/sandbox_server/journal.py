@@ -25,6 +25,8 @@ class Executions:
         self._by_id: dict[str, Execution] = {}
         self._prints: dict[str, str] = {}
         self._forgotten: set[str] = set()
+        self._growing: list[Execution] = []
+        self._finished_bytes = 0
         self._restore()
 
     def admit(self, code: str, context: str, timeout_s: float, wanted_id: str | None) -> tuple[Execution, bool]:
@@ -43,6 +45,7 @@ class Executions:
         execution.admit()
         self._by_id[key] = execution
         self._prints[key] = fingerprint(code, context)
+        self._growing.append(execution)
         self._prune()
         return execution, True
 
@@ -71,16 +74,20 @@ class Executions:
         for path in found:
             execution = restore(self._folder, json.loads(path.read_text(encoding="utf-8")), self._max_output_bytes)
             self._by_id[execution.id] = execution
+            self._growing.append(execution)
             self._prints[execution.id] = fingerprint(execution.code, execution.context)
 
     def _prune(self) -> None:
         """Forget the oldest finished executions once the journal is over its size; their ids stay admitted."""
-        total = sum(execution.size_bytes for execution in self._by_id.values())
+        self._finished_bytes += sum(execution.size_bytes for execution in self._growing if execution.finished)
+        self._growing = [execution for execution in self._growing if not execution.finished]
+        if self._finished_bytes <= self._journal_bytes:
+            return
         for execution in list(self._by_id.values())[:-KEPT_AT_LEAST]:
-            if total <= self._journal_bytes:
+            if self._finished_bytes <= self._journal_bytes:
                 return
             if execution.finished and not execution.readers:
-                total -= execution.size_bytes
+                self._finished_bytes -= execution.size_bytes
                 del self._by_id[execution.id]
                 self._forgotten.add(execution.id)
                 kept = {key: self._prints[key] for key in self._forgotten}

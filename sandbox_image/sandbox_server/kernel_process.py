@@ -51,6 +51,7 @@ def prepare(network: str) -> Any:
 
     config = Config()
     config.HistoryManager.enabled = False
+    config.IPCompleter.use_jedi = False  # it reads the sources of pandas for seconds before the first completion
     config.InlineBackend.figure_formats = {"png"}
     config.InteractiveShell.colors = "linux"
     config.IPKernelApp.matplotlib = None
@@ -210,12 +211,14 @@ def _adopt_shell(app: Any) -> None:
 
     def open_streams() -> None:
         for name, stream in zip(("stdout", "stderr"), streams, strict=True):
-            if getattr(sys, name, None) is None or getattr(sys, name).closed:
+            current = getattr(sys, name, None)
+            if getattr(current, "closed", True) or not hasattr(current, "flush"):
                 setattr(sys, name, stream)
 
     for stream in streams:
         stream.close = stream.flush
-    shell.events.register("pre_run_cell", lambda _info: open_streams())
+    for event in ("pre_run_cell", "post_run_cell"):  # ipykernel flushes them outside of these
+        shell.events.register(event, lambda _: open_streams())
 
 
 def leave_parent(control_fds: list[int]) -> None:

@@ -52,23 +52,20 @@ class Sandbox:
         self.started_at = datetime.now(UTC)
         self.claimed = False
         self.idle_timeout_s = config.unclaimed_timeout_s
-        self._life = _next_life(config.journal_dir)
+        self._generation_path = Path(config.journal_dir) / "generation.json"
+        self.generation = 0
+        if self._generation_path.exists():
+            self.generation = int(json.loads(self._generation_path.read_text(encoding="utf-8")))
+        self._variables_lost()
         self._link = link
         self._tasks = tasks
         self._env: dict[str, str] = {}
         self._contexts: dict[str, Context] = {}
         self._serving: dict[str, asyncio.Task[None]] = {}
-        self._closed_generations = 0
         self._became_busy = asyncio.Event()
         self._last_activity = datetime.now(UTC)
         self._last_asked_s = time.monotonic()
         self.add_context(DEFAULT_CONTEXT)
-
-    @property
-    def generation(self) -> int:
-        """How many times variables were lost, and one: by restarts, deaths of kernels and lives of the sandbox."""
-        lost = sum(context.generation - 1 for context in self._contexts.values())
-        return self._life + lost + self._closed_generations
 
     @property
     def busy(self) -> bool:
@@ -106,6 +103,13 @@ class Sandbox:
         self.touch()
         return execution
 
+    def interrupt(self, execution_id: str) -> None:
+        """Have an execution end, also one that still waits; one that has ended is left alone. Raises NotFound."""
+        execution = self.executions.get(execution_id)
+        context = self._contexts.get(execution.context)
+        if context is None or not context.withdraw(execution):
+            execution.stop("interrupted")
+
     def context(self, name: str) -> Context:
         """Return a context. Raises NotFound."""
         if name not in self._contexts:
@@ -124,7 +128,9 @@ class Sandbox:
             if len(self._contexts) >= MAX_CONTEXTS:
                 raise QuotaExceeded(f"A session has at most {MAX_CONTEXTS} contexts. Delete one first.")
             may_write = all(other.may_write for other in self._contexts.values())
-            context = Context(name, self._link, self.config, dict(self._env), may_write=may_write)
+            context = Context(
+                name, self._link, self.config, dict(self._env), may_write=may_write, on_lost=self._variables_lost
+            )
             self._contexts[name] = context
             self._serving[name] = self._tasks.create_task(context.serve())
         return self._contexts[name]
@@ -135,7 +141,6 @@ class Sandbox:
             raise InvalidRequest("The context 'default' is always there. Restart it instead.")
         context = self.context(name)
         del self._contexts[name]
-        self._closed_generations += context.generation - 1
         await context.close("the context was deleted")
         self._serving.pop(name).cancel()
 
@@ -202,18 +207,15 @@ class Sandbox:
     async def _disk_is_full(self) -> bool:
         return await self.disk.measure() > self.config.limits.disk_bytes
 
+    def _variables_lost(self) -> None:
+        """Count a loss of variables, by the restart or end of a kernel or by a new life of the sandbox; from 1."""
+        self.generation += 1
+        temporary = self._generation_path.with_suffix(".new")
+        temporary.write_text(json.dumps(self.generation), encoding="utf-8")
+        os.replace(temporary, self._generation_path)
+
     def _activity(self) -> datetime:
         reading = self.records.readers or any(execution.readers for execution in self.executions.all())
         if self.busy or reading:
             self.touch()
         return self._last_activity
-
-
-def _next_life(journal_dir: str) -> int:
-    """Count the lives of this sandbox on its disk: each start after the first has lost variables."""
-    path = Path(journal_dir) / "life.json"
-    life = json.loads(path.read_text(encoding="utf-8")) + 1 if path.exists() else 1
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(life), encoding="utf-8")
-    os.replace(temporary, path)
-    return int(life)

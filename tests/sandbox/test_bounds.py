@@ -105,3 +105,33 @@ def test_packages_count_as_disk(server: Server) -> None:
     server.outputs("import os; open(os.environ['PIP_TARGET'] + '/big', 'wb').write(bytes(5_000_000))")
     assert server.client.get("/v1/status").json()["disk_bytes"] >= before + 5_000_000
     server.outputs("os.remove(os.environ['PIP_TARGET'] + '/big')")
+
+
+def test_text_past_the_limit_is_kept_up_to_it(server: Server) -> None:
+    outputs = server.outputs("print('begin', 'é' * 2_000_000)")
+    kept = text_of(outputs)
+    assert kept.startswith("begin é")
+    assert len(kept.encode()) + outputs[-2]["dropped_bytes"] == len(f"begin {'é' * 2_000_000}\n".encode())
+
+
+def test_every_output_is_one_line_however_lines_are_told_apart(server: Server) -> None:
+    code = "print('a\\u2028b\\u2029c\\x85d')"
+    reply = server.client.post("/v1/executions", json={"code": code})
+    outputs = [json.loads(line) for line in reply.text.splitlines()]
+    assert text_of(outputs) == "a\u2028b\u2029c\x85d\n"
+
+
+@pytest.mark.parametrize("value", ["None", "5", "object()"])
+def test_standard_output_that_is_none_comes_back_with_the_next_cell(server: Server, value: str) -> None:
+    server.outputs(f"import sys; sys.stdout = {value}", timeout_s=20)
+    outputs = server.outputs("print('here')", timeout_s=20)
+    assert (text_of(outputs), outputs[-1]["status"]) == ("here\n", "ok")
+
+
+def test_what_waits_ends_at_once_when_it_is_interrupted(server: Server) -> None:
+    server.client.post("/v1/executions?detach=1", json={"code": "while True: pass", "id": "front"}).raise_for_status()
+    server.client.post("/v1/executions?detach=1", json={"code": "1", "id": "behind"}).raise_for_status()
+    server.client.delete("/v1/executions/behind").raise_for_status()
+    last = server.client.get("/v1/executions/behind/outputs").text.splitlines()[-1]
+    assert json.loads(last)["status"] == "interrupted"
+    server.client.delete("/v1/executions/front").raise_for_status()

@@ -184,8 +184,8 @@ class ExecutionRoutes:
         )
         form = accepted_form(request.headers.get("accept", ""))
         after = after_of(request) if form == EVENTS else 0
-        await self._sessions.get(key)
-        return await outputs_response(request, await self._runs.begin(key, wanted, after=after), form)
+        sandbox = await self._sessions.get(key)
+        return await outputs_response(request, await self._runs.begin(sandbox, wanted, after=after), form)
 
     async def list(self, request: Request) -> Response:
         """What ran, oldest first."""

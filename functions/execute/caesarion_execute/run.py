@@ -13,6 +13,7 @@ from caesarion.adapters.background import Background
 from caesarion.errors import CaesarionError, NotFound, SandboxUnavailable, SessionNotFound
 from caesarion.ids import ExecutionId, SessionKey
 from caesarion.outputs import Error, Finished, Output, encode_output
+from caesarion.ports import Sandbox
 from caesarion_execute.quotas import Slots
 from caesarion_execute.sessions import Sessions
 
@@ -41,12 +42,13 @@ class Runs:
         self._background = background
         self._metrics = metrics
 
-    async def begin(self, key: SessionKey, request: RunRequest, *, after: int = 0) -> "Following":
-        """Run code, or join the execution that already has this id, and give its outputs past number `after`.
+    async def begin(self, sandbox: Sandbox, request: RunRequest, *, after: int = 0) -> "Following":
+        """Run code in a session's sandbox, or join the execution that has this id, and give its outputs past `after`.
 
         Waits for one of the principal's slots, which stays taken until the execution ends, also when nobody reads. Who
         joins needs none. Raises QuotaExceeded, SessionNotFound, Conflict and SandboxUnavailable.
         """
+        key = sandbox.key
         joins = request.keyed and await self._is_known(key, request.id)
         release = None if joins else await self._slots.acquire(key.principal)
         document: dict[str, Any] = {"id": request.id, "code": request.code, "context": request.context}
@@ -58,7 +60,7 @@ class Runs:
                 await self._sessions.call(key, "POST", "/v1/executions", params={"detach": 1}, document=document)
                 await following.open_outputs()
             else:
-                await following.open("POST", "/v1/executions", document=document)
+                await following.open("POST", "/v1/executions", document=document, seen=sandbox)
         except BaseException:
             await following.aclose(begun=False)
             raise
@@ -124,11 +126,13 @@ class Following:
         self._first: bytes | None = None
         self._began_s = time.monotonic()
 
-    async def open(self, method: str, path: str, *, document: object = None, after: int = 0) -> None:
+    async def open(
+        self, method: str, path: str, *, document: object = None, after: int = 0, seen: Sandbox | None = None
+    ) -> None:
         """Ask for the outputs; errors of the request come out here, before there are any."""
         await self._stack.aclose()
         params = {"after": after} if after else None
-        stream = self._runs._sessions.stream(self._key, method, path, params=params, document=document)
+        stream = self._runs._sessions.stream(self._key, method, path, params=params, document=document, seen=seen)
         self._blocks = (await self._stack.enter_async_context(stream)).lines()
 
     async def open_outputs(self) -> None:

@@ -72,9 +72,7 @@ class Sessions:
         if claim is not None:
             return await asyncio.shield(claim)
         found = await self.get(key)
-        if found.state == "ready" and found.endpoint is not None:
-            return found
-        return await self.claim(key)
+        return found if _is_ready(found) else await self.claim(key)
 
     async def get(self, key: SessionKey) -> Sandbox:
         """Return the session's sandbox as it is, once its first start is over. Raises SessionNotFound."""
@@ -107,8 +105,9 @@ class Sessions:
         body: AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         passed: tuple[int, ...] = (),
+        seen: Sandbox | None = None,
     ) -> AsyncIterator[Answer]:
-        """Ask the session's sandbox, woken if need be, and give its answer to be read.
+        """Ask the session's sandbox, woken if need be, and give its answer to be read. `seen` is it, if just looked up.
 
         A sandbox that went away since it was last seen is claimed anew and asked once more, unless `body` is used up.
         """
@@ -123,7 +122,7 @@ class Sessions:
                 )
 
             try:
-                answer = await asked(await self.ready(key))
+                answer = await asked(seen if seen is not None and _is_ready(seen) else await self.ready(key))
             except SandboxUnreachable:
                 if body is not None:
                     raise
@@ -223,6 +222,10 @@ def session_document(sandbox: Sandbox, status: Mapping[str, Any] | None) -> dict
         document["expires_at"] = rfc3339(last + timedelta(seconds=sandbox.idle_timeout_s))
     document["contexts"] = status.get("contexts", [])
     return document
+
+
+def _is_ready(sandbox: Sandbox) -> bool:
+    return sandbox.state == "ready" and sandbox.endpoint is not None
 
 
 def _endpoint(sandbox: Sandbox) -> Endpoint:

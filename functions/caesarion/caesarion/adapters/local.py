@@ -143,8 +143,8 @@ class LocalSandboxes:
                 await self._machine.end(record)
                 fresh = replace(record, template=self._machine.template, starter=this_process(), processes=())
                 await self._machine.start(fresh, deadline_s=deadline_s)
-        await asyncio.to_thread(self._home.write_claim, key, claim)
         await self._hand_over(claim)
+        await asyncio.to_thread(self._home.write_claim, key, claim)
         sandbox = await asyncio.to_thread(self._look_up, key)
         if sandbox is None or sandbox.endpoint is None:
             raise SandboxUnavailable("The session's sandbox ended while it was claimed.", retry_after_s=1)

@@ -93,7 +93,7 @@ class Machine:
         except BaseException as exc:
             await self.end(replace(record, processes=tuple(one.init for one in started)))
             if isinstance(exc, TimeoutError | EOFError | OSError):
-                raise SandboxUnavailable(self._failure(folder, deadline_s), retry_after_s=5) from exc
+                raise SandboxUnavailable(self._failure(folder, exc, deadline_s), retry_after_s=5) from exc
             raise
         finally:
             os.close(ready_read)
@@ -274,12 +274,13 @@ class Machine:
             "upload_types": types,
         }
 
-    def _failure(self, folder: Path, deadline_s: float) -> str:
+    def _failure(self, folder: Path, exc: Exception, deadline_s: float) -> str:
         for role in ("server", "kernels", "network"):
             with contextlib.suppress(OSError):
                 tail = (folder / f"{role}.log").read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
                 logger.error("a sandbox did not start", extra={"sandbox": folder.name, "role": role, "log_tail": tail})
-        return f"A sandbox did not become ready within {deadline_s:g} s. Try again; the log of the functions says more."
+        happened = f"was not ready within {deadline_s:g} s" if isinstance(exc, TimeoutError) else "could not be started"
+        return f"A sandbox {happened}. Try again; the log of the functions says more."
 
     def _warn(self) -> None:
         if not self._bwrap:
