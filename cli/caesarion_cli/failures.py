@@ -71,3 +71,8 @@ def failures_told(*, as_json: bool = False) -> Iterator[None]:
 def tell(failure: Failure, *, as_json: bool = False) -> None:
     """Print a failure on stderr."""
     print(failure.as_json() if as_json else failure.as_text(), file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """Print on stderr what is worth knowing and no failure."""
+    print(f"caesarion: {text}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from caesarion.ids import DEFAULT_CONTEXT
 from caesarion.settings import default_home
 from caesarion_cli import standard
 from caesarion_cli.client import Api, Execution
-from caesarion_cli.failures import PLATFORM_FAILED, Failure, failures_told, tell
+from caesarion_cli.failures import PLATFORM_FAILED, Failure, failures_told, note, tell
 from caesarion_cli.options import DEFAULT_URL, Context, SaveDir, Session, Url, connected
 from caesarion_cli.pictures import PictureFolder
 from caesarion_cli.run import follow, session_for, this_terminal
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-COMPLETION_DEADLINE_S = 20.0  # the first one makes the kernel load what it completes with; typing goes on meanwhile
+COMPLETION_DEADLINE_S = 60.0  # the first one makes the kernel load what it completes with; typing goes on meanwhile
 ENTER_DEADLINE_S = 5.0  # nothing can be typed meanwhile, and a kernel that is busy does not answer
 INDENT = 4
 LEAVING = frozenset({"exit", "quit", "exit()", "quit()"})
@@ -108,13 +108,13 @@ class Prompt:
 
     def _run(self, code: str) -> None:
         kernel = self._kernel
-        execution = Execution(kernel.api, kernel.session, code, context=kernel.context, noted=_note)
+        execution = Execution(kernel.api, kernel.session, code, context=kernel.context, noted=note)
         show = Show(standard.output(), standard.errors(), this_terminal(), self._pictures, numbered=True)
         try:
             follow(execution, lambda _, output: show.output(output))
         except KeyboardInterrupt:
             show.end_line()
-            _note("not waiting for the code any more; what is typed next runs after it")
+            note("not waiting for the code any more; what is typed next runs after it")
         except Failure as failure:
             show.end_line()
             tell(failure)
@@ -202,7 +202,3 @@ def _history() -> "History":
     except OSError:
         return InMemoryHistory()
     return FileHistory(path)
-
-
-def _note(text: str) -> None:
-    print(f"caesarion: {text}", file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ import typer
 from caesarion.ids import DEFAULT_CONTEXT, new_id
 from caesarion_cli import standard
 from caesarion_cli.client import Api, Execution
-from caesarion_cli.failures import CODE_FAILED, INTERRUPTED, PLATFORM_FAILED, Failure, failures_told
+from caesarion_cli.failures import CODE_FAILED, INTERRUPTED, PLATFORM_FAILED, Failure, failures_told, note
 from caesarion_cli.options import DEFAULT_URL, AsJson, Context, SaveDir, Session, Url, connected
 from caesarion_cli.pictures import PictureFolder
 from caesarion_cli.show import Show
@@ -56,7 +56,7 @@ def run(
     with failures_told(as_json=as_json), connected(url) as api, session_for(api, session) as session_id:
         put(api, session_id, uploads)
         api.add_context(session_id, context)
-        noted = _unheard if as_json else _note
+        noted = _unheard if as_json else note
         execution = Execution(api, session_id, code, context=context, timeout_s=timeout, noted=noted)
         if as_json:
             out = standard.binary_output()
@@ -76,7 +76,8 @@ def run(
 def session_for(api: Api, wanted: str | None) -> Iterator[str]:
     """Give the session `wanted`, made if it is new and kept, or else one that ends with this, whatever ends it."""
     for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _ended_by)
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores hang-ups by intent
+            signal.signal(signum, _ended_by)
     session = wanted if wanted is not None else new_id("s")
     try:
         api.initialize(session)
@@ -153,10 +154,6 @@ def _code_of(file: Path) -> str:
 def _write_line(out: BinaryIO, line: bytes) -> None:
     out.write(line + b"\n")
     out.flush()
-
-
-def _note(text: str) -> None:
-    print(f"caesarion: {text}", file=sys.stderr, flush=True)
 
 
 def _unheard(text: str) -> None:

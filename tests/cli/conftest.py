@@ -164,6 +164,21 @@ class Session:
         return self._client.get(f"/sessions/{self.id}").status_code == 200
 
 
+@pytest.fixture(scope="session")
+def shared_session(product_server: ProductServer) -> str:
+    session = new_id("s")
+    httpx.post(f"{product_server.url}/sessions/{session}/initialize", timeout=DEADLINE_S).raise_for_status()
+    return session
+
+
+@pytest.fixture
+def fresh(shared_session: str, product_server: ProductServer) -> Iterator[tuple[str, ...]]:
+    """Options for a kernel without variables, in a session that all tests share because a new one takes longer."""
+    context = new_id("c")
+    yield ("--session", shared_session, "--context", context)
+    httpx.delete(f"{product_server.url}/sessions/{shared_session}/contexts/{context}", timeout=DEADLINE_S)
+
+
 @pytest.fixture
 def client(product_server: ProductServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=product_server.url, timeout=60) as client:

@@ -7,8 +7,8 @@ from tests.cli.conftest import Caesarion, Session
 from tests.cli.person import CTRL_C, CTRL_D, UP
 
 
-def test_variables_stay_and_prompts_carry_the_real_numbers(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_variables_stay_and_prompts_carry_the_real_numbers(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("x = 41\r")
         person.sees("In [2]:")
@@ -19,15 +19,15 @@ def test_variables_stay_and_prompts_carry_the_real_numbers(caesarion: Caesarion)
         assert person.leaves() == 0
 
 
-def test_a_block_goes_on_until_the_kernel_takes_it_as_complete(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_a_block_goes_on_until_the_kernel_takes_it_as_complete(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("for i in range(3):\rprint('row', i * 11)\r\r")
         assert person.sees("In [2]:").endswith("row 0\nrow 11\nrow 22\n")
 
 
-def test_tab_completes_from_the_kernels_variables(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_tab_completes_from_the_kernels_variables(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("unmistakable = 'found' + ' it'\r")
         person.sees("In [2]:")
@@ -38,8 +38,8 @@ def test_tab_completes_from_the_kernels_variables(caesarion: Caesarion) -> None:
         person.sees("Out[2]: 'found it'")
 
 
-def test_ctrl_c_interrupts_what_runs_and_variables_stay(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_ctrl_c_interrupts_what_runs_and_variables_stay(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("kept = 7\r")
         person.sees("In [2]:")
@@ -52,8 +52,8 @@ def test_ctrl_c_interrupts_what_runs_and_variables_stay(caesarion: Caesarion) ->
         person.sees("Out[3]: 7")
 
 
-def test_ctrl_c_clears_what_is_typed(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_ctrl_c_clears_what_is_typed(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("nonsense(")
         person.sees("nonsense(")
@@ -63,25 +63,25 @@ def test_ctrl_c_clears_what_is_typed(caesarion: Caesarion) -> None:
         person.sees("Out[1]: 2")
 
 
-def test_errors_have_jupyters_colours_unless_none_are_wanted(caesarion: Caesarion) -> None:
+def test_errors_have_jupyters_colours_unless_none_are_wanted(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
-        with caesarion.at_terminal("repl", env=env) as person:
-            person.sees("In [1]:")
+        with caesarion.at_terminal("repl", *fresh, env=env) as person:
+            person.sees("In [")
             person.types("1/0\r")
             person.sees("ZeroDivisionError: division by zero")
-            person.sees("In [2]:")
+            person.sees("In [")
             assert (b"\x1b[91mZeroDivisionError" in person.raw) is coloured
 
 
-def test_magics_are_code_like_any_other(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_magics_are_code_like_any_other(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("%pwd\r")
         person.sees("Out[1]: '/uploaded_files'")
 
 
-def test_what_was_typed_is_remembered_for_the_next_time(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_what_was_typed_is_remembered_for_the_next_time(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("'remem' + 'bered'\r")
         person.sees("In [2]:")
@@ -89,12 +89,12 @@ def test_what_was_typed_is_remembered_for_the_next_time(caesarion: Caesarion) ->
         person.leaves()
     history = Path(caesarion.home, ".local/state/caesarion/history")
     assert history.stat().st_mode & 0o077 == 0
-    with caesarion.at_terminal("repl") as person:
-        person.sees("In [1]:")
+    with caesarion.at_terminal("repl", *fresh) as person:
+        person.sees("In [2]:")
         person.types(UP)
         person.sees("'remem' + 'bered'")
         person.types("\r")
-        person.sees("Out[1]: 'remembered'")
+        person.sees("Out[2]: 'remembered'")
 
 
 def test_a_named_session_is_kept_and_an_unnamed_one_is_closed(caesarion: Caesarion, session: Session) -> None:
@@ -118,8 +118,8 @@ def test_a_named_session_is_kept_and_an_unnamed_one_is_closed(caesarion: Caesari
     assert other not in ids
 
 
-def test_a_kernel_that_died_is_told_and_the_numbers_begin_again(caesarion: Caesarion) -> None:
-    with caesarion.at_terminal("repl") as person:
+def test_a_kernel_that_died_is_told_and_the_numbers_begin_again(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    with caesarion.at_terminal("repl", *fresh) as person:
         person.sees("In [1]:")
         person.types("1\r")
         person.sees("In [2]:")

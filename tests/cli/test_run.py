@@ -20,14 +20,14 @@ PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()\n"
 
 
-def test_output_goes_where_the_code_sent_it(caesarion: Caesarion) -> None:
+def test_output_goes_where_the_code_sent_it(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
     script = caesarion.script("import sys\nprint('said')\nprint('complained', file=sys.stderr)\n6 * 7")
-    ended = caesarion("run", script)
+    ended = caesarion("run", script, *fresh)
     assert (ended.code, ended.out, ended.err) == (0, "said\n42\n", "complained\n")
 
 
-def test_code_comes_from_standard_input_and_tables_are_readable(caesarion: Caesarion) -> None:
-    ended = caesarion("run", "-", given="import pandas as pd\npd.DataFrame({'a': [1, 2], 'b': [3, 4]})")
+def test_code_comes_from_standard_input_and_tables_are_readable(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    ended = caesarion("run", "-", *fresh, given="import pandas as pd\npd.DataFrame({'a': [1, 2], 'b': [3, 4]})")
     assert ended.out == "   a  b\n0  1  3\n1  2  4\n"
 
 
@@ -50,9 +50,9 @@ def test_output_is_seen_while_the_code_still_runs(caesarion: Caesarion, session:
     ],
 )
 def test_code_that_fails_ends_with_1_and_a_plain_traceback(
-    caesarion: Caesarion, code: str, options: tuple[str, ...], told: str
+    caesarion: Caesarion, fresh: tuple[str, ...], code: str, options: tuple[str, ...], told: str
 ) -> None:
-    ended = caesarion("run", "-", *options, given=code)
+    ended = caesarion("run", "-", *fresh, *options, given=code)
     assert ended.code == 1
     assert told in ended.err
     assert "\x1b" not in ended.err
@@ -87,8 +87,8 @@ def test_a_second_ctrl_c_leaves_at_once(caesarion: Caesarion, session: Session) 
     session.put("gate.txt", b"open")
 
 
-def test_json_is_what_the_api_gives_and_nothing_else(caesarion: Caesarion) -> None:
-    ended = caesarion("run", "-", "--json", given=PLOT + "print('said')\n1 / 0")
+def test_json_is_what_the_api_gives_and_nothing_else(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
+    ended = caesarion("run", "-", *fresh, "--json", given=PLOT + "print('said')\n1 / 0")
     assert ended.code == 1
     assert ended.err == ""
     assert [output["seq"] for output in ended.lines] == list(range(1, len(ended.lines) + 1))
@@ -96,22 +96,26 @@ def test_json_is_what_the_api_gives_and_nothing_else(caesarion: Caesarion) -> No
     assert list(caesarion.folder.iterdir()) == []
 
 
-def test_pictures_are_saved_under_the_scripts_name_and_nothing_is_overwritten(caesarion: Caesarion) -> None:
+def test_pictures_are_saved_under_the_scripts_name_and_nothing_is_overwritten(
+    caesarion: Caesarion, fresh: tuple[str, ...]
+) -> None:
     script = caesarion.script(PLOT + PLOT, "curve.py")
     (caesarion.folder / "curve-1.png").write_bytes(b"somebody's own")
-    ended = caesarion("run", script)
+    ended = caesarion("run", script, *fresh)
     assert ended.out == "saved: curve-2.png\nsaved: curve-3.png\n"
     assert (caesarion.folder / "curve-1.png").read_bytes() == b"somebody's own"
     assert (caesarion.folder / "curve-3.png").read_bytes().startswith(PNG_HEAD)
 
-    ended = caesarion("run", "-", "--save-dir", "pictures/today", given=PLOT)
+    ended = caesarion("run", "-", *fresh, "--save-dir", "pictures/today", given=PLOT)
     assert ended.out == f"saved: {Path('pictures/today/picture-1.png')}\n"
     assert (caesarion.folder / "pictures/today/picture-1.png").read_bytes().startswith(PNG_HEAD)
 
 
-def test_a_picture_that_cannot_be_saved_is_told_and_the_rest_is_shown(caesarion: Caesarion) -> None:
+def test_a_picture_that_cannot_be_saved_is_told_and_the_rest_is_shown(
+    caesarion: Caesarion, fresh: tuple[str, ...]
+) -> None:
     (caesarion.folder / "file").write_text("", encoding="utf-8")
-    ended = caesarion("run", "-", "--save-dir", "file/below", given=PLOT + "print('rest')")
+    ended = caesarion("run", "-", *fresh, "--save-dir", "file/below", given=PLOT + "print('rest')")
     assert (ended.code, ended.out) == (3, "rest\n")
     assert "cannot be saved" in ended.err
 
@@ -121,20 +125,20 @@ def test_a_picture_that_cannot_be_saved_is_told_and_the_rest_is_shown(caesarion:
     [({"KITTY_WINDOW_ID": "1"}, b"\x1b_G"), ({"TERM_PROGRAM": "iTerm.app"}, b"\x1b]1337;File=inline=1"), ({}, None)],
 )
 def test_pictures_are_shown_where_the_terminal_can(
-    caesarion: Caesarion, env: dict[str, str], inline: bytes | None
+    caesarion: Caesarion, fresh: tuple[str, ...], env: dict[str, str], inline: bytes | None
 ) -> None:
-    with caesarion.at_terminal("run", caesarion.script(PLOT), env=env) as person:
+    with caesarion.at_terminal("run", caesarion.script(PLOT), *fresh, env=env) as person:
         person.sees("saved: script-1.png")
         assert person.leaves() == 0
         assert inline in person.raw if inline else b"\x1b_G" not in person.raw and b"\x1b]1337" not in person.raw
-    assert "\x1b" not in caesarion("run", "-", given=PLOT, env=env).out
+    assert "\x1b" not in caesarion("run", "-", *fresh, given=PLOT, env=env).out
 
 
-def test_files_are_uploaded_before_the_code_runs(caesarion: Caesarion) -> None:
+def test_files_are_uploaded_before_the_code_runs(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
     (caesarion.folder / "a.csv").write_text("x\n1\n", encoding="utf-8")
     (caesarion.folder / "b.csv").write_text("x\n2\n", encoding="utf-8")
     code = "print(open('a.csv').read() + open('/uploaded_files/b.csv').read(), end='')"
-    assert caesarion("run", "-", "--file", "a.csv", "--file", "b.csv", given=code).out == "x\n1\nx\n2\n"
+    assert caesarion("run", "-", *fresh, "--file", "a.csv", "--file", "b.csv", given=code).out == "x\n1\nx\n2\n"
 
 
 def test_a_session_and_its_contexts_keep_their_variables(caesarion: Caesarion, session: Session) -> None:
@@ -205,10 +209,10 @@ def test_a_wrong_file_is_wrong_usage(caesarion: Caesarion, given: str) -> None:
     assert repr(given) in ended.err
 
 
-def test_source_may_declare_its_encoding(caesarion: Caesarion) -> None:
+def test_source_may_declare_its_encoding(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
     (caesarion.folder / "latin.py").write_bytes("# coding: latin-1\nprint('é')".encode("latin-1"))
-    assert caesarion("run", "latin.py").out == "é\n"
-    ended = caesarion("run", "latin.py", env={"PYTHONIOENCODING": "ascii"})
+    assert caesarion("run", "latin.py", *fresh).out == "é\n"
+    ended = caesarion("run", "latin.py", *fresh, env={"PYTHONIOENCODING": "ascii"})
     assert (ended.code, ended.out) == (0, "?\n")
 
 
