@@ -23,9 +23,10 @@ check: setup ## format, lint, types, layers, shell scripts
 	PYTHONPATH=sandbox_image .venv/bin/lint-imports
 	shellcheck scripts/setup .ci/run examples/*.sh
 
-fix: setup ## repair what format and lint can repair
+fix: setup ## repair what format and lint can repair, and renew docs/configuration.md
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+	.venv/bin/python scripts/configuration >docs/configuration.md
 
 bench: setup ## measure, beside a bare kernel in the same run
 	.venv/bin/python -m bench $(ARGS)

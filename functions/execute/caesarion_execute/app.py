@@ -1,5 +1,6 @@
 """The execute function as an ASGI app: decode, call, encode."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -130,14 +131,12 @@ class SessionRoutes:
 
     async def notebook(self, request: Request) -> Response:
         """What ran in a context, as a notebook with outputs."""
-        from caesarion_execute.notebook import notebook
-
         key = key_of(request)
         context = checked_id(request.query_params.get("context", DEFAULT_CONTEXT), what="The context's name")
         async with self._sessions.stream(key, "GET", "/v1/history", params={"context": context}) as answer:
-            history = [json.loads(line) async for lines in answer.lines() for line in lines.splitlines() if line]
+            history = [line async for lines in answer.lines() for line in lines.splitlines() if line]
         headers = {"Content-Disposition": f'attachment; filename="{key.session}-{context}.ipynb"'}
-        body = json.dumps(notebook(history), indent=1).encode()
+        body = await asyncio.to_thread(_notebook, history)
         return Response(body, headers=headers, media_type="application/x-ipynb+json")
 
     async def _told(self, key: SessionKey, sandbox: Sandbox | None) -> Response:
@@ -271,6 +270,13 @@ class ContextRoutes:
     async def _passed(self, request: Request, method: str, path: str, document: object = None) -> Response:
         status, answer = await self._sessions.call(key_of(request), method, f"/v1/contexts{path}", document=document)
         return Response(status_code=status) if status == 204 else JsonResponse(answer, status)
+
+
+def _notebook(history: list[bytes]) -> bytes:
+    """Return the notebook file of a history of lines; a long one takes seconds, so not on the event loop."""
+    from caesarion_execute.notebook import notebook
+
+    return json.dumps(notebook(map(json.loads, history)), indent=1).encode()
 
 
 def _document() -> dict[str, Any]:
