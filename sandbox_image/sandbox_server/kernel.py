@@ -78,7 +78,12 @@ class Kernel:
         client: AsyncKernelClient = manager.client()
         client.start_channels(hb=False, stdin=False)
         kernel = cls(manager, client, on_message)
-        await kernel._greeted()
+        try:
+            await kernel._greeted()
+        except BaseException:
+            await manager.provisioner.kill()
+            manager.context.destroy(linger=0)
+            raise
         kernel._tasks = [
             asyncio.create_task(kernel._pump_iopub()),
             asyncio.create_task(kernel._pump_shell()),
@@ -147,6 +152,9 @@ class Kernel:
         for reply in self._replies.values():
             reply.cancel()
         self._client.stop_channels()
+        self._manager.context.destroy(
+            linger=0
+        )  # the manager's own socket too, which would look for its kernel for ever
         for path in Path(self._manager.ip).parent.glob(f"{Path(self._manager.ip).name}-*"):
             path.unlink(missing_ok=True)
         self.ended.set_result(status if status is not None else 0)

@@ -74,6 +74,11 @@ class Server:
         os.close(ready_read)
         assert told == b"ready\n", (folder / "log").read_text()
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._processes[-1].pid
+
     def stop(self) -> None:
         """End the server; the zygote and its kernels follow by themselves."""
         for process in reversed(self._processes):

@@ -1,6 +1,7 @@
 """What a sandbox says when code runs in it."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 
@@ -182,6 +183,17 @@ def test_displays_are_updated_and_cleared(server: Server) -> None:
     )
     assert [output["type"] for output in outputs[1:4]] == ["display_data", "update_display_data", "clear_output"]
     assert outputs[1]["display_id"] == outputs[2]["display_id"] == "d"
+
+
+def test_kernels_that_ended_leave_no_sockets_behind_in_the_server(server: Server) -> None:
+    def descriptors() -> int:
+        return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+    before = descriptors()
+    kernels = 10
+    for _ in range(kernels):
+        server.client.post("/v1/contexts/default/restart").raise_for_status()
+    assert descriptors() < before + kernels, "each kernel that ended has left one at least"
 
 
 def test_contexts_do_not_share_variables(server: Server) -> None:
