@@ -4,6 +4,8 @@ It hands every message of the IOPub channel to `on_message` in the order they ca
 """
 
 import asyncio
+import hmac
+import json
 import logging
 import os
 import signal
@@ -124,21 +126,35 @@ class Kernel:
         """Wait for `iopub_welcome`: from then on no output can be missed (Jupyter messaging 5.4)."""
         async with asyncio.timeout(WELCOME_DEADLINE_S):
             while True:
-                message = await self._client.get_iopub_msg()
+                message = await self._received(self._client.iopub_channel)
                 if message["msg_type"] == "iopub_welcome":
                     return
+
+    async def _received(self, channel: Any) -> dict[str, Any]:
+        """Return the type, parent and content of a channel's next message. Raises ValueError or KeyError for a bad one.
+
+        jupyter_client's `get_msg` asks first whether there is one and makes dates of all texts that look like some,
+        which costs an execution half a millisecond. Source: Jupyter messaging, "The wire protocol".
+        """
+        session = self._client.session
+        _, parts = session.feed_identities(await channel.socket.recv_multipart())
+        signature, header, parent, _, content = parts[:5]
+        if not hmac.compare_digest(signature, session.sign(parts[1:5])):
+            raise ValueError("the message has a wrong signature")
+        msg_type = json.loads(header)["msg_type"]
+        return {"msg_type": msg_type, "parent_header": json.loads(parent), "content": json.loads(content)}
 
     async def _pump_iopub(self) -> None:
         while True:
             try:
-                self._on_message(await self._client.get_iopub_msg())
+                self._on_message(await self._received(self._client.iopub_channel))
             except (ValueError, KeyError, TypeError, AttributeError):
                 logger.warning("a message of the kernel that is none was left out", exc_info=True)
 
     async def _pump_shell(self) -> None:
         while True:
             try:
-                message = await self._client.get_shell_msg()
+                message = await self._received(self._client.shell_channel)
                 reply = self._replies.pop(message["parent_header"].get("msg_id", ""), None)
                 if reply is not None and not reply.done():
                     reply.set_result(message["content"])
