@@ -20,6 +20,7 @@ from caesarion_cli.failures import Failure
 if TYPE_CHECKING:
     import httpx
 
+STARTS_WAITED_FOR = 3  # each for as long as the server waits, a minute
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 90.0
 CLOSE_TIMEOUT_S = 15.0
@@ -56,11 +57,12 @@ class Api:
         self._http.close()
 
     def initialize(self, session: str) -> Mapping[str, Any]:
-        """Make or wake a session and return it when it is ready."""
-        while True:
+        """Make or wake a session and return it, ready unless its start takes minutes: then its first use waits on."""
+        for _ in range(STARTS_WAITED_FOR):
             document: Mapping[str, Any] = self.call("POST", f"{_session(session)}/initialize")
             if document["state"] != "starting":
-                return document
+                break
+        return document
 
     def new_session(self, *, idle_timeout_s: float | None) -> Mapping[str, Any]:
         """Return a new session, ready."""

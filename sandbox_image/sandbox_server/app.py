@@ -15,8 +15,17 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from caesarion.errors import CaesarionError, InvalidRequest, NotFound, TooLarge, Unauthorized, error_body
+from caesarion.errors import (
+    CaesarionError,
+    InvalidRequest,
+    NotFound,
+    SandboxUnavailable,
+    TooLarge,
+    Unauthorized,
+    error_body,
+)
 from caesarion.ids import DEFAULT_CONTEXT, checked_id, new_id
+from sandbox_server.provisioner import KernelRefused
 from sandbox_server.sandbox import Sandbox
 
 logger = logging.getLogger(__name__)
@@ -72,7 +81,13 @@ def build_app(sandbox: Sandbox) -> ASGIApp:
             Route("/v1/journal/{stream}", routes.append_record, methods=["POST"]),
             Route("/v1/journal/{stream}", routes.read_records),
         ],
-        exception_handlers={CaesarionError: _on_error, Exception: _on_unknown, 404: _on_missing, 405: _on_missing},
+        exception_handlers={
+            CaesarionError: _on_error,
+            KernelRefused: _on_refused,
+            Exception: _on_unknown,
+            404: _on_missing,
+            405: _on_missing,
+        },
     )
     return Door(app, sandbox.config.token)
 
@@ -288,6 +303,10 @@ def _told(error: CaesarionError) -> Response:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     return _told(error if isinstance(error, CaesarionError) else CaesarionError("The sandbox failed."))
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    return _told(SandboxUnavailable(f"A kernel could not be started: {error}. Interrupt what runs, or restart again."))
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from sandbox_server.config import ServerConfig
 from sandbox_server.execution import Execution
 from sandbox_server.kernel import Kernel, KernelLaunch
 from sandbox_server.messages import output_of, pages_of
-from sandbox_server.provisioner import ZygoteLink
+from sandbox_server.provisioner import KernelRefused, ZygoteLink
 
 logger = logging.getLogger(__name__)
 
@@ -94,23 +94,42 @@ class Context:
 
     async def serve(self) -> None:
         """Run executions as they come, for ever. Raises ZygoteGone when no kernel can be had any more."""
-        await self.ready()
+        with contextlib.suppress(KernelRefused):  # then the first execution tries, and says so
+            await self.ready()
         while True:
-            while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
+            await self._some_wait()
             execution = self._waiting.popleft()
             self._running = execution
             try:
                 await self._run(execution)
             finally:
                 self._running = None
-                execution.finish("died", _lost("the sandbox ended while this ran"))
+                execution.finish("died", self._killed_for or _lost("the sandbox ended while this ran"))
+
+    async def _some_wait(self) -> None:
+        """Return once executions wait. A kernel that ends meanwhile is replaced at once."""
+        while not self._waiting:
+            self._arrived.clear()
+            arrived = asyncio.ensure_future(self._arrived.wait())
+            ended = self._kernel.ended if self._kernel is not None else asyncio.get_running_loop().create_future()
+            either: set[asyncio.Future[Any]] = {arrived, asyncio.shield(ended)}
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                arrived.cancel()
+            if ended.done():
+                with contextlib.suppress(KernelRefused):  # then the next execution tries, and says so
+                    await self.ready()
 
     async def ready(self) -> Kernel:
-        """Return this context's living kernel, starting one when there is none."""
+        """Return this context's living kernel, starting one when there is none. Raises KernelRefused."""
         async with self._lock:
-            if self._kernel is None or self._kernel.ended.done():
+            if self._kernel is not None and self._kernel.ended.done():
+                self._count_loss()
+                why = _why_ended(self._kernel.ended.result(), self._config.limits.memory_bytes)
+                self._held.append(Stream("stderr", f"[while nothing ran here {_lost(why).evalue}]\n"))
+                self._kernel = None
+            if self._kernel is None:
                 launch = KernelLaunch(self._config.ipc_dir, self._env, may_write=self.may_write)
                 self._kernel = await Kernel.start(self._link, launch, self._on_message)
             return self._kernel
@@ -169,15 +188,22 @@ class Context:
     async def _replace_kernel(self) -> None:
         async with self._lock:
             old, self._kernel = self._kernel, None
-            self.generation += 1
-            self._on_lost()
-            self.execution_count = 0
+            self._count_loss()
         ending = [old.kill()] if old is not None else []
-        await asyncio.gather(self.ready(), *ending)
+        await asyncio.gather(*ending, self.ready())
+
+    def _count_loss(self) -> None:
+        self.generation += 1
+        self.execution_count = 0
+        self._on_lost()
 
     async def _run(self, execution: Execution) -> None:
-        kernel = await self.ready()
         self._killed_for = None
+        try:
+            kernel = await self.ready()
+        except KernelRefused as exc:
+            execution.finish("died", _lost(f"{exc}, so the code did not run"))
+            return
         self._idle.clear()
         execution.start()
         self._msg_id, reply = kernel.execute(execution.code)
@@ -195,7 +221,8 @@ class Context:
         )
         execution.finish("died", error)
         if not self._link.gone.is_set() and self._kernel is kernel:
-            await self._replace_kernel()
+            with contextlib.suppress(KernelRefused):  # then the next execution tries, and says so
+                await self._replace_kernel()
 
     async def _done(self, execution: Execution, reply: asyncio.Future[dict[str, Any]]) -> str:
         """Return the reply's status once the outputs before it are here too."""

@@ -15,18 +15,22 @@ class DiskUse:
     def __init__(self, folders: Sequence[str]) -> None:
         self._folders = tuple(folders)
         self._walk: asyncio.Task[int] | None = None
+        self._used_bytes = 0
         self.took_s = 0.0
 
-    async def measure(self) -> int:
-        """Return the bytes in use, hidden files included."""
+    async def measure(self, *, at_most_s: float | None = None) -> int:
+        """Return the bytes in use, hidden files included. A walk that takes longer than `at_most_s` goes on, and what
+        the one before it found is returned."""
         if self._walk is None or self._walk.done():
             self._walk = asyncio.create_task(self._measured())
-        return await asyncio.shield(self._walk)
+        await asyncio.wait({self._walk}, timeout=at_most_s)
+        return self._walk.result() if self._walk.done() else self._used_bytes
 
     async def _measured(self) -> int:
         began_s = time.monotonic()
         used_bytes = await asyncio.to_thread(lambda: sum(map(used, self._folders)))
         self.took_s = time.monotonic() - began_s
+        self._used_bytes = used_bytes
         return used_bytes
 
 

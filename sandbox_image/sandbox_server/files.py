@@ -221,7 +221,10 @@ class Files:
     def _directory(self, parts: list[str], *, make: bool) -> Iterator[int]:
         """Yield a descriptor of the folder that `parts` name, reached without following a link."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        current = os.open(self._folder, flags)
+        try:
+            current = os.open(self._folder, flags)
+        except OSError as exc:
+            raise _unwritable(self._folder, exc) from exc
         try:
             for part in parts:
                 try:

@@ -92,8 +92,8 @@ class Executions:
                 self._forgotten.add(execution.id)
                 kept = {key: self._prints[key] for key in self._forgotten}
                 (self._folder.parent / "forgotten.json").write_text(json.dumps(kept), encoding="utf-8")
-                execution.path.unlink(missing_ok=True)
                 execution.path.with_suffix(".json").unlink(missing_ok=True)
+                execution.path.unlink(missing_ok=True)
 
 
 class Records:

@@ -4,6 +4,7 @@ It hands every message of the IOPub channel to `on_message` in the order they ca
 """
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -21,12 +22,13 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 from sandbox_server.kernel_rules import MAX_MESSAGE_BYTES
-from sandbox_server.provisioner import ZygoteLink
+from sandbox_server.provisioner import KernelRefused, ZygoteLink
 
 logger = logging.getLogger(__name__)
 
 CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 WELCOME_DEADLINE_S = 30.0
+ODD_MESSAGES_LOGGED = 20
 SOCKET_OPTIONS = {
     zmq.RECONNECT_IVL: 1,  # in ms: we connect before the fork has bound its sockets; the default would wait 100 ms
     zmq.RCVHWM: 64,  # messages that wait here; the rest wait in the kernel, whose memory is limited
@@ -60,13 +62,14 @@ class Kernel:
         self._manager = manager
         self._client = client
         self._on_message = on_message
+        self._odd_messages = 0
         self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def start(cls, link: ZygoteLink, launch: KernelLaunch, on_message: MessageSink) -> "Kernel":
-        """Fork a kernel and return it once its IOPub channel has greeted us. Raises TimeoutError or ZygoteGone."""
+        """Fork a kernel and return it once its IOPub channel has greeted us. Raises KernelRefused or ZygoteGone."""
         manager = AsyncKernelManager(
             kernel_spec_manager=_OneSpec(),
             transport="ipc",
@@ -81,7 +84,7 @@ class Kernel:
         client.start_channels(hb=False, stdin=False)
         kernel = cls(manager, client, on_message)
         try:
-            await kernel._greeted()
+            await kernel._greeted_or_ended()
         except BaseException:
             await manager.provisioner.kill()
             manager.context.destroy(linger=0)
@@ -122,6 +125,20 @@ class Kernel:
         self._replies[msg_id] = reply
         return reply
 
+    async def _greeted_or_ended(self) -> None:
+        greeted = asyncio.ensure_future(self._greeted())
+        ended = asyncio.ensure_future(self._manager.provisioner.wait())
+        try:
+            await asyncio.wait({greeted, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not greeted.done():
+                raise KernelRefused("the kernel ended at its start")
+            greeted.result()
+        except TimeoutError as exc:
+            raise KernelRefused(f"the kernel was not there within {WELCOME_DEADLINE_S:g} s") from exc
+        finally:
+            greeted.cancel()
+            ended.cancel()
+
     async def _greeted(self) -> None:
         """Wait for `iopub_welcome`: from then on no output can be missed (Jupyter messaging 5.4)."""
         async with asyncio.timeout(WELCOME_DEADLINE_S):
@@ -148,8 +165,8 @@ class Kernel:
         while True:
             try:
                 self._on_message(await self._received(self._client.iopub_channel))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                logger.warning("a message of the kernel that is none was left out", exc_info=True)
+            except Exception:
+                self._note_odd_message()
 
     async def _pump_shell(self) -> None:
         while True:
@@ -158,11 +175,18 @@ class Kernel:
                 reply = self._replies.pop(message["parent_header"].get("msg_id", ""), None)
                 if reply is not None and not reply.done():
                     reply.set_result(message["content"])
-            except (ValueError, KeyError, TypeError, AttributeError):
-                logger.warning("a reply of the kernel that is none was left out", exc_info=True)
+            except Exception:
+                self._note_odd_message()
+
+    def _note_odd_message(self) -> None:
+        """Log that a message was left out: user code holds the socket and may send anything, but not fill our log."""
+        self._odd_messages += 1
+        if self._odd_messages <= ODD_MESSAGES_LOGGED:
+            logger.warning("a message of the kernel was left out", exc_info=True)
 
     async def _watch_end(self) -> None:
         status = await self._manager.provisioner.wait()
+        self.ended.set_result(status if status is not None else 0)
         for task in self._tasks[:2]:
             task.cancel()
         for reply in self._replies.values():
@@ -172,5 +196,5 @@ class Kernel:
             linger=0
         )  # the manager's own socket too, which would look for its kernel for ever
         for path in Path(self._manager.ip).parent.glob(f"{Path(self._manager.ip).name}-*"):
-            path.unlink(missing_ok=True)
-        self.ended.set_result(status if status is not None else 0)
+            with contextlib.suppress(OSError):  # user code owns the folder too
+                path.unlink()

@@ -23,6 +23,10 @@ class ZygoteGone(Exception):
     """The zygote's connection closed: no kernel lives and none can be made."""
 
 
+class KernelRefused(Exception):
+    """A kernel could not be started now, for example because user code holds all the processes that it may have."""
+
+
 class ZygoteLink:
     """The server's end of the zygote's connection."""
 
@@ -56,7 +60,15 @@ class ZygoteLink:
                 event = json.loads(packet)
                 if event["event"] == "forked":
                     self._exits[event["pid"]] = loop.create_future()
-                    self._forks.pop(event["id"]).set_result(event["pid"])
+                    forked = self._forks.pop(event["id"])
+                    if forked.done():  # nobody waits for it any more
+                        await self.signal(event["pid"], signal.SIGKILL)
+                    else:
+                        forked.set_result(event["pid"])
+                elif event["event"] == "refused":
+                    refused = self._forks.pop(event["id"])
+                    if not refused.done():
+                        refused.set_exception(KernelRefused(f"no process could be started ({event['reason']})"))
                 elif event["event"] == "exited":
                     self._exits[event["pid"]].set_result(event["status"])
         except ConnectionError:
@@ -72,7 +84,7 @@ class ZygoteLink:
             self._connection.close()
 
     async def fork(self, connection: dict[str, Any], env: dict[str, str], *, may_write: bool) -> int:
-        """Return the pid (in the zygote's namespace) of a new kernel process."""
+        """Return the pid (in the zygote's namespace) of a new kernel process. Raises KernelRefused or ZygoteGone."""
         if self.gone.is_set():
             raise ZygoteGone("the zygote ended")
         request = uuid.uuid4().hex

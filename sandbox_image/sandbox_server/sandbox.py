@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 MAX_CONTEXTS = 8
 BUSY_CHECK_S = 0.5
-IDLE_CHECK_S = 10.0
-WALK_PAUSE = 10  # times as long as the last walk over the files took, so that millions of them cost no processor
+STATUS_WALK_S = 0.5
+IDLE_CHECK_S = 2.0
+WALK_PAUSE, LONGEST_PAUSE_S = 10, 5.0  # times as long as the last walk took, so that many files cost little processor
 
 
 class Sandbox:
@@ -156,7 +157,7 @@ class Sandbox:
             "idle_timeout_s": self.idle_timeout_s,
             "generation": self.generation,
             "memory_limit_bytes": limits.memory_bytes,
-            "disk_bytes": await self.disk.measure(),
+            "disk_bytes": await self.disk.measure(at_most_s=STATUS_WALK_S),
             "disk_limit_bytes": limits.disk_bytes,
             "contexts": self.contexts(),
         }
@@ -186,7 +187,7 @@ class Sandbox:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._became_busy.wait(), IDLE_CHECK_S)
         if self.busy:
-            await asyncio.sleep(max(BUSY_CHECK_S, WALK_PAUSE * self.disk.took_s))
+            await asyncio.sleep(min(LONGEST_PAUSE_S, max(BUSY_CHECK_S, WALK_PAUSE * self.disk.took_s)))
 
     async def restart(self, name: str) -> Context:
         """Give a context a kernel without variables, which may write files if the session has room for them."""

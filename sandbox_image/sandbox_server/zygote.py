@@ -5,6 +5,7 @@ server. It talks to the server over one SOCK_SEQPACKET connection, a JSON object
 
     fork   {"op": "fork", "id": ..., "connection": {...}, "env": {...}, "may_write": true}
                                                                          ->  {"event": "forked", "id", "pid"}
+                                                                         or  {"event": "refused", "id", "reason"}
     signal {"op": "signal", "pid": ..., "signum": ...}                   (to the kernel's whole process group)
     exited                                                               ->  {"event": "exited", "pid", "status"}
 
@@ -25,6 +26,7 @@ from sandbox_server import kernel_process, processes
 
 SOCKET_NAME = "zygote.sock"
 MAX_PACKET_BYTES = 200_000
+SERVER_DEADLINE_S = 120.0  # whoever started us may have ended before it started the server
 
 
 def main() -> None:
@@ -40,7 +42,9 @@ def main() -> None:
     _limit(config["rlimits"])
     _settle(config)
     app = kernel_process.prepare(config["network"])
+    listener.settimeout(SERVER_DEADLINE_S)
     connection, _ = listener.accept()
+    connection.setblocking(True)
     listener.close()
     os.unlink(path)
     kernel_process.hide_process()
@@ -115,7 +119,11 @@ class Zygote:
                 pass
 
     def _fork(self, request: dict[str, Any]) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as exc:  # user code holds all processes; this one has to live on
+            self._send({"event": "refused", "id": request["id"], "reason": os.strerror(exc.errno or 0)})
+            return
         if pid == 0:
             try:
                 kernel_process.leave_parent([self._connection.fileno(), self._wake_read, self._wake_write])

@@ -70,6 +70,15 @@ def test_a_message_that_is_none_is_left_out(server: Server, content: str) -> Non
     assert text_of(server.outputs("print('next')")) == "next\n"
 
 
+def test_a_display_too_deep_to_be_read_is_left_out(server: Server) -> None:
+    code = (
+        "import sys; sys.setrecursionlimit(50_000); deep = []\nfor _ in range(20_000): deep = [deep]\n"
+        "display({'application/json': deep}, raw=True)"
+    )
+    server.outputs(code)
+    assert text_of(server.outputs("print('next')")) == "next\n"
+
+
 def test_text_with_lone_surrogates_is_shown(server: Server) -> None:
     outputs = server.outputs("print('a\\ud800b')")
     assert outputs[-1]["status"] == "ok"

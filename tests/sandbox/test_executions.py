@@ -77,6 +77,32 @@ def test_a_kernel_that_ends_itself_is_noticed_and_replaced(server: Server) -> No
     assert text_of(server.outputs("print(1)")) == "1\n"
 
 
+def test_a_kernel_that_ends_between_cells_is_replaced_and_the_loss_is_told(server: Server) -> None:
+    before = server.client.get("/v1/status").json()["generation"]
+    late_end = (
+        "import os, threading, time\ndef end():\n    while not os.path.exists('end'): time.sleep(0.01)\n    os._exit(3)"
+    )
+    server.outputs(f"{late_end}\nz = 1; threading.Thread(target=end).start()")
+    (server.folder / "files" / "end").touch()
+    while server.client.get("/v1/status").json()["generation"] == before:
+        pass
+    (server.folder / "files" / "end").unlink()
+    outputs = server.outputs("z")
+    assert "exit status 3" in text_of(outputs, "stderr")
+    assert (outputs[0]["execution_count"], outputs[-2]["ename"]) == (1, "NameError")
+
+
+def test_a_folder_in_place_of_a_kernels_socket_holds_nothing_up(server: Server) -> None:
+    folder = str(server.folder / "ipc")
+    name = "get_ipython().kernel.parent.ip"
+    outputs = server.outputs(f"import os; ip = {name}; os.mkdir(f'{{ip}}-9'); os._exit(1)")
+    assert outputs[-1]["status"] == "died"
+    assert text_of(server.outputs("print('on')")) == "on\n"
+    for left in os.listdir(folder):
+        if os.path.isdir(os.path.join(folder, left)):
+            os.rmdir(os.path.join(folder, left))
+
+
 def test_executions_of_a_context_run_in_order(server: Server) -> None:
     gate = "import os, time\nwhile not os.path.exists('gate'): time.sleep(0.01)\nos.remove('gate'); order = ['first']"
     server.client.post("/v1/executions?detach=1", json={"code": gate}).raise_for_status()
@@ -130,13 +156,17 @@ def test_closed_and_replaced_streams_do_not_outlive_their_cell(server: Server) -
 
 
 def test_what_a_thread_prints_between_cells_comes_with_the_next_and_names_its_origin(server: Server) -> None:
-    wait = "    while not os.path.exists('now'): time.sleep(0.01)\n    print('late', flush=True)\n"
-    code = f"import threading, os, time\ndef late():\n{wait}t = threading.Thread(target=late); t.start()"
-    server.outputs(code, id="origin")
+    wait = "    while not os.path.exists('now'): time.sleep(0.01)\n"
+    late = f"def late():\n{wait}    print('late', flush=True); open('printed', 'w').close()\n"
+    server.outputs(f"import threading, os, time\n{late}t = threading.Thread(target=late); t.start()", id="origin")
     (server.folder / "files" / "now").touch()
-    outputs = server.outputs("t.join(); os.remove('now'); print('mine')")
-    assert sorted(text_of(outputs).split()) == ["late", "mine"]
-    assert all(output.get("origin", "origin") == "origin" for output in outputs)
+    while not (server.folder / "files" / "printed").exists():
+        pass
+    outputs = server.outputs("t.join(); os.remove('now'); os.remove('printed'); print('mine')")
+    assert [(output["text"], output.get("origin")) for output in outputs if output["type"] == "stream"] == [
+        ("late\n", "origin"),
+        ("mine\n", None),
+    ]
 
 
 def test_output_of_subprocesses_is_captured(server: Server) -> None:

@@ -57,7 +57,7 @@ class Sessions:
     async def claim_within(self, key: SessionKey, spec: SessionSpec, wait_s: float) -> Sandbox | None:
         """Return the session's ready sandbox, or None when it is not ready in time; then its start goes on."""
         found = await self._sandboxes.get(key)
-        if found is not None and found.state == "ready":
+        if found is not None and _is_ready(found) and self._claim_of(key) is None:
             return found
         task = self._claim_begun(key, spec)
         await asyncio.wait({task}, timeout=wait_s)
@@ -68,7 +68,7 @@ class Sessions:
 
         While it is made or woken here it may look ready before it has its variables, so that is waited for.
         """
-        claim = self._claims.get((key, True)) or self._claims.get((key, False))
+        claim = self._claim_of(key)
         if claim is not None:
             return await asyncio.shield(claim)
         found = await self.get(key)
@@ -122,7 +122,8 @@ class Sessions:
                 )
 
             try:
-                answer = await asked(seen if seen is not None and _is_ready(seen) else await self.ready(key))
+                usable = seen is not None and _is_ready(seen) and self._claim_of(key) is None
+                answer = await asked(seen if seen is not None and usable else await self.ready(key))
             except SandboxUnreachable:
                 if body is not None:
                     raise
@@ -173,6 +174,10 @@ class Sessions:
             return type(exc).__name__
         return None
 
+    def _claim_of(self, key: SessionKey) -> "asyncio.Task[Sandbox] | None":
+        """Return this session's claim that is under way here, if there is one."""
+        return self._claims.get((key, True)) or self._claims.get((key, False))
+
     def _claim_begun(self, key: SessionKey, spec: SessionSpec | None) -> "asyncio.Task[Sandbox]":
         """Return the one claim of this session that is under way, begun if there is none. It outlives who asked."""
         which = (key, spec is not None)
@@ -207,10 +212,9 @@ class Sessions:
 
 def session_document(sandbox: Sandbox, status: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a session's JSON from its sandbox's record and, when it runs, its status."""
-    state = "starting" if sandbox.state == "ready" else sandbox.state
     document: dict[str, Any] = {
         "id": sandbox.key.session,
-        "state": status["state"] if status is not None else state,
+        "state": status["state"] if status is not None else sandbox.state,
         "created_at": rfc3339(sandbox.created_at),
         "idle_timeout_s": sandbox.idle_timeout_s,
     }

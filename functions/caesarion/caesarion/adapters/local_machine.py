@@ -116,8 +116,10 @@ class Machine:
     def _prepare(self, record: Record, folder: Path) -> None:
         for stale in ("ready", "run/control.sock"):
             (folder / stale).unlink(missing_ok=True)
+        for name, _ in confinement.SHARED:  # user code owns these and may have done anything to them
+            (folder / name).chmod(0o700)
         for child in (folder / "ipc").iterdir():
-            child.unlink()
+            shutil.rmtree(child, ignore_errors=True) if child.is_dir() and not child.is_symlink() else child.unlink()
         uid = record.uid if record.uid is not None else 1000
         texts = {
             "passwd": confinement.passwd(uid),

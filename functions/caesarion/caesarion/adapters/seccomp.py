@@ -10,7 +10,7 @@ CLONE_NEWUSER = 0x10000000
 _NAMESPACES = 0x7E020080 | CLONE_NEWUSER  # every CLONE_NEW* flag
 _LOAD, _JUMP_EQUAL, _JUMP_SET, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_EPERM, _ENOSYS = 1, 38
+_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 _NR_AT, _ARCH_AT, _ARG0_AT = 0, 4, 16
 
 # name -> (number on x86_64, number on aarch64)
@@ -26,7 +26,8 @@ _REFUSED = {
     "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "pidfd_getfd": (438, 438), "kcmp": (312, 272),
     "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266),
 }  # fmt: skip
-_UNSHARE, _CLONE, _CLONE3 = (272, 97), (56, 220), (435, 435)
+_UNSHARE, _CLONE, _CLONE3, _SOCKET = (272, 97), (56, 220), (435, 435), (41, 198)
+_SOCKET_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK (sys/socket.h); vsock passes by namespaces
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _X32_BIT = 0x40000000
 
@@ -51,6 +52,10 @@ def filter_program(machine: str) -> bytes | None:
     for numbers in _REFUSED.values():
         lines += [_instruction(_JUMP_EQUAL, numbers[column], 0, 1), _instruction(_RETURN, _ERRNO | _EPERM)]
     lines += [_instruction(_JUMP_EQUAL, _CLONE3[column], 0, 1), _instruction(_RETURN, _ERRNO | _ENOSYS)]
+    count = len(_SOCKET_FAMILIES)
+    lines += [_instruction(_JUMP_EQUAL, _SOCKET[column], 0, count + 3), _instruction(_LOAD, _ARG0_AT)]
+    lines += [_instruction(_JUMP_EQUAL, family, count - at, 0) for at, family in enumerate(_SOCKET_FAMILIES)]
+    lines += [_instruction(_RETURN, _ERRNO | _EAFNOSUPPORT), _instruction(_LOAD, _NR_AT)]
     for number in (_UNSHARE[column], _CLONE[column]):
         lines += [
             _instruction(_JUMP_EQUAL, number, 0, 4),
