@@ -5,7 +5,7 @@ that prints waits instead, with little of it in memory.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import zmq
@@ -24,7 +24,6 @@ class BoundedOutStream(OutStream):
     """Standard output or error: long texts go in pieces, and who writes faster than they go waits."""
 
     _unsent_chars = 0
-    flush_timeout = WAIT_AT_MOST_S
 
     def write(self, string: str) -> int | None:
         written: int | None = super().write(
@@ -35,6 +34,14 @@ class BoundedOutStream(OutStream):
             self._unsent_chars = 0
             self.flush()
         return written
+
+    def flush(self) -> None:
+        thread = self.pub_thread
+        if thread is None or not thread.thread.is_alive() or threading.current_thread() is thread.thread:
+            self._flush()
+            return
+        thread.schedule(self._flush)
+        wait_for(thread)
 
     def _flush_buffers(self) -> Iterator[tuple[dict[str, Any], str]]:
         self._unsent_chars = 0
@@ -81,30 +88,31 @@ def mended(value: Any) -> Any:
 
 def hold_back(thread: IOPubThread) -> None:
     """Let whoever publishes wait while a lot is on its way, and zmq wait for its subscriber instead of dropping."""
-    thread.schedule(lambda: thread.socket.setsockopt(zmq.XPUB_NODROP, 1))
-    thread.send_multipart = _held_back(thread, thread.send_multipart)
-
-
-def _held_back(thread: IOPubThread, send: Callable[..., None]) -> Callable[..., None]:
-    unsent = 0
-    moved = threading.Condition()
-
-    def sent(size_bytes: int) -> None:
-        nonlocal unsent
-        with moved:
-            unsent -= size_bytes
-            moved.notify_all()
+    send = thread.send_multipart
+    unsent_bytes = 0
 
     def send_held_back(parts: list[bytes], *args: Any, **kwargs: Any) -> None:
-        nonlocal unsent
+        nonlocal unsent_bytes
         if threading.current_thread() is thread.thread:  # which may not wait for itself, and has nothing before this
             thread._really_send(parts, *args, **kwargs)
             return
-        size_bytes = sum(map(len, parts))
-        with moved:
-            moved.wait_for(lambda: unsent < UNSENT_BYTES or not thread.thread.is_alive(), WAIT_AT_MOST_S)
-            unsent += size_bytes
         send(parts, *args, **kwargs)
-        thread.schedule(lambda: sent(size_bytes))
+        unsent_bytes += sum(map(len, parts))
+        if unsent_bytes > UNSENT_BYTES:
+            unsent_bytes = 0
+            wait_for(thread)
 
-    return send_held_back
+    thread.schedule(lambda: thread.socket.setsockopt(zmq.XPUB_NODROP, 1))
+    thread.send_multipart = send_held_back
+
+
+def wait_for(thread: IOPubThread) -> None:
+    """Return once the thread has done all that it was given before.
+
+    It is a bare lock because an interrupt may come at any point: one that meets `threading.Event.wait` can leave the
+    event's own lock held, and the thread that sets the event then waits for ever.
+    """
+    passed = threading.Lock()
+    passed.acquire()
+    thread.schedule(passed.release)
+    passed.acquire(timeout=WAIT_AT_MOST_S)

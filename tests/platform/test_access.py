@@ -181,14 +181,14 @@ def test_a_key_counts_from_when_it_is_added_until_it_is_removed(product_server: 
     with client_of(product_server.serve({"CAESARION_HOME": str(tmp_path)})) as client:
         assert client.get("/sessions").status_code == 200
         keys = KeyFile(tmp_path / "keys.json")
-        carols, carol = keys.add("carol")
+        newcomers, newcomer = keys.add("newcomer")
         _wait_for(client, {}, 401)
-        asked = {"Authorization": f"Bearer {carols}"}
+        asked = {"Authorization": f"Bearer {newcomers}"}
         assert client.get("/sessions", headers=asked).json() == {"sessions": []}
 
         daves, _ = keys.add("dave")
         _wait_for(client, {"Authorization": f"Bearer {daves}"}, 200)
-        keys.remove(carol.id)
+        keys.remove(newcomer.id)
         _wait_for(client, asked, 401)
 
         keys.path.write_text("not what we wrote", encoding="utf-8")
