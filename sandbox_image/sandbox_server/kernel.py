@@ -6,6 +6,7 @@ It hands every message of the IOPub channel to `on_message` in the order they ca
 import asyncio
 import contextlib
 import hmac
+import itertools
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 CHANNELS = ("shell", "iopub", "stdin", "hb", "control")
 WELCOME_DEADLINE_S = 30.0
 ODD_MESSAGES_LOGGED = 20
+MESSAGES_AT_ONCE = 8
 SOCKET_OPTIONS = {
     zmq.RECONNECT_IVL: 1,  # in ms: we connect before the fork has bound its sockets; the default would wait 100 ms
     zmq.RCVHWM: 64,  # messages that wait here; the rest wait in the kernel, whose memory is limited
@@ -162,11 +164,13 @@ class Kernel:
         return {"msg_type": msg_type, "parent_header": json.loads(parent), "content": json.loads(content)}
 
     async def _pump_iopub(self) -> None:
-        while True:
+        for number in itertools.count(1):
             try:
                 self._on_message(await self._received(self._client.iopub_channel))
             except Exception:
                 self._note_odd_message()
+            if number % MESSAGES_AT_ONCE == 0:  # a receive that need not wait gives nobody else a turn
+                await asyncio.sleep(0)
 
     async def _pump_shell(self) -> None:
         while True:

@@ -30,6 +30,18 @@ def test_printing_without_end_is_interrupted_and_keeps_variables(server: Server)
     assert text_of(server.outputs("print(y)")) == "7\n"
 
 
+def test_a_flood_of_outputs_holds_up_nobody_else(server: Server) -> None:
+    flood = {"code": "while True: print('x' * 100_000)", "id": "flood"}
+    server.client.post("/v1/executions?detach=1", json=flood).raise_for_status()
+    server.client.post("/v1/contexts", json={"name": "calm"}).raise_for_status()
+    for _ in range(20):
+        assert text_of(server.outputs("print('heard')", context="calm")) == "heard\n"
+    server.client.delete("/v1/contexts/calm").raise_for_status()
+    server.client.delete("/v1/executions/flood").raise_for_status()
+    last = server.client.get("/v1/executions/flood/outputs").text.splitlines()[-1]
+    assert json.loads(last)["status"] == "interrupted"
+
+
 def test_a_result_too_large_for_one_message_is_told_instead_of_shown(server: Server) -> None:
     outputs = server.outputs("'x' * 50_000_000")
     assert "is not shown" in outputs[1]["data"]["text/plain"]
