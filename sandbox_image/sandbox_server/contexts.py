@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 HELD_BYTES = 64 * 1024
 DRAIN_DEADLINE_S = 2.0
+YOUNG_S = 1.0
 
 
 class Context:
@@ -269,9 +270,12 @@ class Context:
         return "ok" if done.result() == "ok" else "error"
 
     async def _interrupt(self, execution: Execution, kernel: Kernel, reply: asyncio.Future[dict[str, Any]]) -> None:
-        """Send SIGINT until the code has ended or the grace time is over; one sent before it began would be lost."""
-        began = execution.execution_count is not None
-        rounds = 1 if began else 5
+        """Send SIGINT and wait until the code has ended or the grace time is over.
+
+        One that comes while the code is only about to begin may meet the kernel's own code, which swallows it, so it is
+        sent again; code that has run for a while gets one, and may clean up.
+        """
+        rounds = 1 if execution.execution_count is not None and execution.age_s > YOUNG_S else 5
         for _ in range(rounds):
             await kernel.interrupt()
             both: set[asyncio.Future[Any]] = {reply, asyncio.shield(kernel.ended)}

@@ -66,6 +66,11 @@ class Execution:
         return self.status not in ("queued", "running")
 
     @property
+    def age_s(self) -> float:
+        """How long the kernel has had the code."""
+        return time.monotonic() - self._began_s
+
+    @property
     def path(self) -> Path:
         return self.folder / f"{self.id}.ndjson"
 

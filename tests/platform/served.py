@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -100,7 +101,13 @@ def start(command: tuple[str, ...], env: dict[str, str]) -> subprocess.Popen[str
 
 
 def still_alive(processes: dict[int, int | None]) -> list[int]:
-    """Return those of the processes that are there still."""
+    """Return those of the processes that are there still, a moment later: bubblewrap ends just after what it held."""
+    for pid, ticks in processes.items():
+        if ticks is not None and start_ticks(pid) == ticks:
+            with contextlib.suppress(ProcessLookupError):
+                ending = os.pidfd_open(pid)
+                select.select([ending], [], [], END_DEADLINE_S)
+                os.close(ending)
     return [pid for pid, ticks in processes.items() if ticks is not None and start_ticks(pid) == ticks]
 
 

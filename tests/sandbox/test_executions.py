@@ -105,7 +105,9 @@ def test_a_folder_in_place_of_a_kernels_socket_holds_nothing_up(server: Server) 
 
 def test_executions_of_a_context_run_in_order(server: Server) -> None:
     gate = "import os, time\nwhile not os.path.exists('gate'): time.sleep(0.01)\nos.remove('gate'); order = ['first']"
-    server.client.post("/v1/executions?detach=1", json={"code": gate}).raise_for_status()
+    server.client.post("/v1/executions?detach=1", json={"code": gate, "id": "gate"}).raise_for_status()
+    with server.client.stream("GET", "/v1/executions/gate/outputs") as reply:
+        next(reply.iter_lines())
     found: list[list[dict[str, object]]] = []
     second = threading.Thread(target=lambda: found.append(server.outputs("order.append('second'); print(order)")))
     with server.client.stream("POST", "/v1/executions", json={"code": "order.append('x')"}) as reply:

@@ -193,7 +193,23 @@ class Machine:
         *,
         stdin: int = asyncio.subprocess.PIPE,
     ) -> _Started:
-        """Start what `command` says when it is told where bubblewrap may report its status."""
+        """Start what `command` says when it is told where bubblewrap may report its status.
+
+        Who is cancelled meanwhile leaves nothing running: the start goes on to where it can be ended.
+        """
+        launching = asyncio.ensure_future(self._launched(log, command, passed, stdin))
+        try:
+            return await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            with contextlib.suppress(EOFError, OSError):
+                started = await launching
+                os.close(started.status_fd)
+                await asyncio.to_thread(_kill, started.init, group=not self._bwrap)
+            raise
+
+    async def _launched(
+        self, log: Path, command: Callable[[int], list[str]], passed: Sequence[int], stdin: int
+    ) -> _Started:
         status_read, status_write = os.pipe()
         log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
