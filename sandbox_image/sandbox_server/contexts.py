@@ -190,8 +190,14 @@ class Context:
         async with self._lock:
             old, self._kernel = self._kernel, None
             self._count_loss()
-        ending = [old.kill()] if old is not None else []
-        await asyncio.gather(*ending, self.ready())
+        if old is None:
+            await self.ready()
+            return
+        try:
+            await asyncio.gather(old.kill(), self.ready())
+        except KernelRefused:  # the old one may hold all the processes that there may be
+            await old.kill()
+            await self.ready()
 
     def _count_loss(self) -> None:
         self.generation += 1
