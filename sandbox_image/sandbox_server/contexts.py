@@ -61,10 +61,6 @@ class Context:
         return self._running is not None or bool(self._waiting)
 
     @property
-    def running(self) -> Execution | None:
-        return self._running
-
-    @property
     def queued(self) -> int:
         return len(self._waiting)
 
