@@ -17,7 +17,7 @@ PYTHON = ROOT / ".venv-sandbox" / "bin" / "python"
 LIMITS = {
     "max_output_bytes": 1_000_000,
     "max_upload_bytes": 2_000_000,
-    "interrupt_grace_s": 1.0,
+    "interrupt_grace_s": 3.0,
     "disk_bytes": 50_000_000,
 }
 
