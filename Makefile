@@ -32,11 +32,11 @@ bench: setup ## measure, beside a bare kernel in the same run
 	.venv/bin/python -m bench $(ARGS)
 
 lock: setup ## renew the hash-pinned locks, nothing younger than a week
-	@for name in uv dev sandbox; do \
+	@for name in uv node dev sandbox; do \
 	  .tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links --exclude-newer "$$(date -u -d '7 days ago' +%Y-%m-%dT00:00:00Z)" \
 	    requirements/$$name.in -o requirements/$$name.txt; \
 	done
 
 clean: ## remove environments and caches
-	rm -rf .venv .venv-sandbox .tools .stamps .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-sandbox tests/chat/ui_client/node_modules .tools .stamps .mypy_cache .ruff_cache .pytest_cache

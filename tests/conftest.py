@@ -19,8 +19,7 @@ from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.key_file import KeyFile
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.principals import records_from_env
-from caesarion_execute.app import build_app
-from caesarion_execute.settings import Settings
+from caesarion_cli.all_in_one import Settings, build_app
 
 SANDBOX_PYTHON = Path(__file__).parents[1] / ".venv-sandbox" / "bin" / "python"
 START_DEADLINE_S = 90.0

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from caesarion_cli import files, keys, sessions
+from caesarion_cli.chat import chat
 from caesarion_cli.failures import EXIT_CODES
 from caesarion_cli.options import command_group
 from caesarion_cli.repl import repl
@@ -32,6 +33,7 @@ def _caesarion(
 
 app.command()(run)
 app.command()(repl)
+app.command()(chat)
 app.add_typer(files.group, name="files")
 app.add_typer(sessions.group, name="sessions")
 app.command()(sessions.notebook)

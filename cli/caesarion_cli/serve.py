@@ -23,8 +23,7 @@ from caesarion.errors import CaesarionError, ConfigError
 from caesarion.logs import configure
 from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
-from caesarion_execute.app import build_app
-from caesarion_execute.settings import Settings
+from caesarion_cli.all_in_one import Settings, build_app
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -80,6 +81,8 @@ def build_app(sandbox: Sandbox) -> ASGIApp:
             Route("/v1/files/{path:path}", routes.get_file),
             Route("/v1/journal/{stream}", routes.append_record, methods=["POST"]),
             Route("/v1/journal/{stream}", routes.read_records),
+            Route("/v1/journal/{stream}/hold", routes.hold_records),
+            Route("/v1/journal/{stream}/signal", routes.signal_holder, methods=["POST"]),
         ],
         exception_handlers={
             CaesarionError: _on_error,
@@ -228,17 +231,49 @@ class Routes:
                 os.close(fd)
 
     async def append_record(self, request: Request) -> Response:
-        stream = checked_id(request.path_params["stream"], what="the stream's name")
-        number = self._sandbox.records.append(stream, _decoded(await _bounded(request)))
+        stream = _stream_name(request)
+        expect = _number(request, "expect") if "expect" in request.query_params else None
+        number = await self._sandbox.records.append(stream, _decoded(await _bounded(request)), expect=expect)
         self._sandbox.touch()
         return JSONResponse({"seq": number}, 201)
 
     async def read_records(self, request: Request) -> Response:
-        stream = checked_id(request.path_params["stream"], what="the stream's name")
+        stream = _stream_name(request)
+        records = self._sandbox.records
         follow = request.query_params.get("follow") == "1"
-        return StreamingResponse(
-            self._sandbox.records.read(stream, after=_number(request, "after"), follow=follow), media_type=NDJSON
-        )
+        lines = records.read(stream, after=_number(request, "after"), follow=follow)
+        return _Within(records.reading(), lines, {"X-Journal-Held": "true" if records.held(stream) else "false"})
+
+    async def hold_records(self, request: Request) -> Response:
+        hold = self._sandbox.records.hold(_stream_name(request))
+        self._sandbox.touch()
+        return _Within(hold, hold.lines())
+
+    async def signal_holder(self, request: Request) -> Response:
+        self._sandbox.records.signal(_stream_name(request), _decoded(await _bounded(request)))
+        self._sandbox.touch()
+        return Response(status_code=204)
+
+
+class _Within(StreamingResponse):
+    """Lines sent within a context, which ends with the answer, whatever the client was being sent when it left."""
+
+    def __init__(
+        self,
+        context: AbstractContextManager[Any],
+        lines: AsyncIterator[bytes],
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(lines, headers=headers, media_type=NDJSON)
+        self._context = context
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._context:
+            await super().__call__(scope, receive, send)
+
+
+def _stream_name(request: Request) -> str:
+    return checked_id(request.path_params["stream"], what="the stream's name")
 
 
 def _bounds(first: str, last: str, size: int) -> tuple[int, int]:

@@ -1,11 +1,7 @@
-"""The journal: what ran, and append-only records that functions keep with the session. All of it on disk."""
+"""The journal of what ran, on disk."""
 
-import asyncio
 import json
-import os
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from caesarion.errors import Conflict, NotFound, SessionGone
 from caesarion.ids import new_id
@@ -94,50 +90,3 @@ class Executions:
                 (self._folder.parent / "forgotten.json").write_text(json.dumps(kept), encoding="utf-8")
                 execution.path.with_suffix(".json").unlink(missing_ok=True)
                 execution.path.unlink(missing_ok=True)
-
-
-class Records:
-    """Append-only streams of JSON values, for what a function wants to find again on another replica."""
-
-    def __init__(self, journal_dir: str) -> None:
-        self._folder = Path(journal_dir) / "records"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._count: dict[str, int] = {}
-        self._changed: dict[str, asyncio.Event] = {}
-        self.readers = 0
-
-    def append(self, stream: str, record: Any) -> int:
-        """Append a record and return its number, counting from 1."""
-        path = self._folder / f"{stream}.ndjson"
-        number = self._length(stream) + 1
-        with open(path, "ab") as file:
-            file.write(json.dumps({"seq": number, "record": record}).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._count[stream] = number
-        self._changed.pop(stream, asyncio.Event()).set()
-        return number
-
-    async def read(self, stream: str, *, after: int, follow: bool) -> AsyncIterator[bytes]:
-        """Yield the lines past number `after`; with `follow` also those to come."""
-        self.readers += 1
-        try:
-            sent = after
-            while True:
-                changed = self._changed.setdefault(stream, asyncio.Event())
-                if self._length(stream) > sent:
-                    lines = (self._folder / f"{stream}.ndjson").read_bytes().splitlines(keepends=True)[sent:]
-                    sent += len(lines)
-                    yield b"".join(lines)
-                elif not follow:
-                    return
-                else:
-                    await changed.wait()
-        finally:
-            self.readers -= 1
-
-    def _length(self, stream: str) -> int:
-        if stream not in self._count:
-            path = self._folder / f"{stream}.ndjson"
-            self._count[stream] = path.read_bytes().count(b"\n") if path.exists() else 0
-        return self._count[stream]

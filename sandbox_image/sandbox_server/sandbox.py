@@ -18,8 +18,9 @@ from sandbox_server.contexts import Context
 from sandbox_server.disk import DiskUse
 from sandbox_server.execution import Execution
 from sandbox_server.files import Files
-from sandbox_server.journal import Executions, Records
+from sandbox_server.journal import Executions
 from sandbox_server.provisioner import ZygoteLink
+from sandbox_server.records import Records
 from sandbox_server.usage import memory_used_bytes
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ from starlette.routing import Route
 
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.key_file import KeyFile
-from caesarion_execute.app import build_app
-from caesarion_execute.settings import Settings
+from caesarion_cli.all_in_one import Settings, build_app
 from tests.conftest import ProductServer
 from tests.platform.conftest import Session
 

@@ -99,3 +99,20 @@ def host_names(value: str) -> tuple[str, ...]:
     if all(_HOST.fullmatch(item) for item in found):
         return found
     raise ValueError("host names without a port, such as 'api.example.com,*.example.org'")
+
+
+def http_url(value: str) -> str:
+    """Return the address of a web service without a slash at its end."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment:
+            return value.rstrip("/")
+    except ValueError:
+        pass
+    raise ValueError("an address such as 'https://api.example.com/v1'")
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Return names between commas."""
+    return tuple(items(value))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,15 +13,16 @@ from starlette.routing import BaseRoute
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.bodies import Fields, query_number, read_fields
 from caesarion.adapters.asgi.facts import principal_of
-from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.asgi.responses import JsonResponse
-from caesarion.adapters.asgi.routes import function_app, resource, standard_routes
-from caesarion.adapters.background import Background
-from caesarion.adapters.sandbox_http import SandboxClients
+from caesarion.adapters.asgi.routes import resource
+from caesarion.adapters.platform import Platform
+from caesarion.adapters.quotas import UploadsInFlight
+from caesarion.adapters.runs import RunRequest, Runs
+from caesarion.adapters.sessions import Sessions
 from caesarion.ids import DEFAULT_CONTEXT, SessionId, SessionKey, checked_id, new_id
 from caesarion.ports import Sandbox, Sandboxes
 from caesarion_execute.files import FileRoutes
-from caesarion_execute.quotas import Slots, UploadsInFlight
+from caesarion_execute.forms import first_line, form_response, seq_of
 from caesarion_execute.requests import (
     SPEC_FIELDS,
     after_of,
@@ -32,8 +32,6 @@ from caesarion_execute.requests import (
     spec_of,
     wanted_execution,
 )
-from caesarion_execute.run import RunRequest, Runs
-from caesarion_execute.sessions import Sessions
 from caesarion_execute.settings import Settings
 from caesarion_execute.streams import EVENTS, accepted_form, outputs_response
 
@@ -43,46 +41,21 @@ MIN_TIMEOUT_S = 0.001
 
 def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette:
     """Return the app. Its connections and tasks end with its lifespan, where there is one; `sandboxes` stay open."""
-    metrics = Metrics()
-    background = Background()
-    clients = SandboxClients()
-    quotas = settings.quotas
-    slots = Slots(quotas.max_executions, queue_timeout_s=quotas.queue_timeout_s)
-    metrics.gauge("caesarion_executions_running", "Executions that hold a slot.", lambda: slots.in_use)
-    sessions = Sessions(
-        sandboxes,
-        clients,
-        background,
-        max_sessions=quotas.max_sessions,
-        claim_timeout_s=settings.serving.claim_timeout_s,
-    )
-    uploads = UploadsInFlight(quotas.max_inflight_upload_bytes)
+    platform = Platform(sandboxes, settings.serving, settings.quotas)
+    return platform.app(execute_routes(platform, settings), keys, document)
+
+
+def execute_routes(platform: Platform, settings: Settings) -> list[BaseRoute]:
+    """Return the routes of this function, for an app of their own or beside those of others."""
+    sessions = platform.sessions
+    uploads = UploadsInFlight(settings.quotas.max_inflight_upload_bytes)
     limit = settings.sandbox.max_upload_bytes
-    routes: list[BaseRoute] = [
+    return [
         *SessionRoutes(sessions, settings).routes(),
-        *ExecutionRoutes(sessions, Runs(sessions, slots, background, metrics), settings).routes(),
+        *ExecutionRoutes(sessions, platform.runs, settings).routes(),
         *ContextRoutes(sessions, settings).routes(),
-        *FileRoutes(sessions, uploads, metrics, max_upload_bytes=limit).routes(),
+        *FileRoutes(sessions, uploads, platform.metrics, max_upload_bytes=limit).routes(),
     ]
-
-    async def checks() -> Mapping[str, str | None]:
-        return {"sandboxes": await sessions.check()}
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await background.aclose()
-            await clients.aclose()
-
-    return function_app(
-        [*routes, *standard_routes(metrics, checks, _document)],
-        settings=settings.serving,
-        keys=keys,
-        metrics=metrics,
-        lifespan=lifespan,
-    )
 
 
 class SessionRoutes:
@@ -165,6 +138,7 @@ class ExecutionRoutes:
             resource("/sessions/{session}/executions", GET=self.list, POST=self.run),
             resource(one, GET=self.get, DELETE=self.interrupt),
             resource(f"{one}/outputs", GET=self.outputs),
+            resource(f"{one}/outputs/{{seq}}", GET=self.form),
         ]
 
     async def run(self, request: Request) -> Response:
@@ -216,6 +190,15 @@ class ExecutionRoutes:
                 return Response(status_code=204, headers={"X-Execution-Id": execution})
             stack.pop_all()
         return await outputs_response(request, following, form)
+
+    async def form(self, request: Request) -> Response:
+        """One form of one output, such as a picture. What user code made never runs as a page of ours."""
+        kind = request.query_params.get("form", "")
+        path = f"/v1/executions/{execution_of(request)}/outputs"
+        seq = seq_of(request)
+        async with self._sessions.stream(key_of(request), "GET", path, params={"after": seq - 1}) as answer:
+            line = await first_line(answer)
+        return form_response(line, seq, kind)
 
 
 class ContextRoutes:
@@ -279,7 +262,8 @@ def _notebook(history: list[bytes]) -> bytes:
     return json.dumps(notebook(map(json.loads, history)), indent=1).encode()
 
 
-def _document() -> dict[str, Any]:
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of this function."""
     from caesarion_execute.openapi import document
 
     return document()

@@ -14,14 +14,14 @@ from caesarion.adapters.asgi.facts import facts_of
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.asgi.responses import JsonResponse, Streamed
 from caesarion.adapters.asgi.routes import resource
+from caesarion.adapters.quotas import UploadsInFlight
 from caesarion.adapters.sandbox_http import Answer
+from caesarion.adapters.sessions import Sessions
 from caesarion.errors import InvalidRequest, NotSatisfiable, TooLarge
 from caesarion.file_names import checked_path, safe_name
 from caesarion.ids import SessionKey
 from caesarion_execute.multipart import PartReader
-from caesarion_execute.quotas import UploadsInFlight
 from caesarion_execute.requests import key_of
-from caesarion_execute.sessions import Sessions
 
 FIELD = "file"
 ASKED_HEADERS = {"GET": ("range", "if-range", "if-none-match"), "HEAD": ("if-none-match",)}

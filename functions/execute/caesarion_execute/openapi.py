@@ -23,6 +23,14 @@ _AFTER = {
     "description": "Only outputs with a larger sequence number.",
     "schema": {"type": "integer", "minimum": 0, "default": 0},
 }
+_SEQ = {"name": "seq", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
+_FORM = {
+    "name": "form",
+    "in": "query",
+    "required": True,
+    "description": "A MIME type that the output has.",
+    "schema": {"type": "string", "examples": ["image/png"]},
+}
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -121,6 +129,14 @@ def _paths() -> Document:
                 {"200": _OUTPUTS, "204": {"description": "Server-sent events: there is nothing left."}},
                 execution,
                 parameters=[_AFTER, _LAST_EVENT_ID],
+            )
+        },
+        f"{execution}/outputs/{{seq}}": {
+            "get": _call(
+                "One form of one display or result, such as a picture.",
+                {"200": {"description": "The form, as its own media type.", "content": _BINARY}},
+                execution,
+                parameters=[_SEQ, _FORM],
             )
         },
         f"{session}/contexts": {

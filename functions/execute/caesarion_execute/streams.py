@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from caesarion.adapters.asgi.responses import Streamed, until_client_leaves
-from caesarion_execute.run import Following
+from caesarion.adapters.runs import Following
 
 Form = Literal["application/x-ndjson", "text/event-stream", "application/json"]
 

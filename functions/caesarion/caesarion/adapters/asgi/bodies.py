@@ -44,7 +44,7 @@ async def read_fields(
     body = await read_limited(request, max_bytes)
     if not body.strip() and may_be_empty:
         return Fields({})
-    _check_media_type(request)
+    check_json(request)
     document = decoded(body)
     if not isinstance(document, dict):
         raise InvalidRequest(f"The body must be a JSON object, got {_kind(document)}.", code="invalid_json")
@@ -140,7 +140,7 @@ def query_number(request: Request, name: str, *, default: float, low: float, hig
     return value
 
 
-def _check_media_type(request: Request) -> None:
+def check_json(request: Request) -> None:
     """Refuse a body that says it is something else. A page's form cannot say JSON, so it gets nothing done here."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type and media_type != "application/json" and not media_type.endswith("+json"):

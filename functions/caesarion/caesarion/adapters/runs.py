@@ -10,12 +10,12 @@ from typing import Any
 
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.background import Background
+from caesarion.adapters.quotas import Slots
+from caesarion.adapters.sessions import Sessions
 from caesarion.errors import CaesarionError, NotFound, SandboxUnavailable, SessionNotFound
 from caesarion.ids import ExecutionId, SessionKey
 from caesarion.outputs import Error, Finished, Output, encode_output
 from caesarion.ports import Sandbox
-from caesarion_execute.quotas import Slots
-from caesarion_execute.sessions import Sessions
 
 AFTER_ALL = 10**14
 RESUMED_AT_MOST = 3

@@ -1,0 +1,251 @@
+"""OpenAI's chat completions: a turn as text, streamed or whole; with a client's own tools the model alone."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from caesarion.adapters.asgi.responses import JsonResponse, Streamed, until_client_leaves
+from caesarion.adapters.platform import Platform
+from caesarion.errors import CaesarionError, ModelError, error_body
+from caesarion.ids import ExecutionId, SessionKey, keyed_execution_id, new_id
+from caesarion.ports import Sandbox, SessionSpec
+from caesarion_chat.agent import Agent, Stopped
+from caesarion_chat.completions_request import CompletionRequest, passed_on, session_line
+from caesarion_chat.files import listing, listing_text
+from caesarion_chat.markdown import Markdown
+from caesarion_chat.model import Message, Usage
+from caesarion_chat.openai_model import OpenAIModel
+from caesarion_chat.plain_python import HOW_TO_GIVE_A_KEY
+from caesarion_chat.prompt import LEFT_OUT, SYSTEM
+from caesarion_chat.settings import Settings
+from caesarion_chat.tools import ToolContext
+from caesarion_chat.transcript import fitted
+from caesarion_chat.turns import looked_at
+from caesarion_chat.ui_stream import DONE, MEDIA_TYPE, Chunk, ChunkLog, as_events
+
+logger = logging.getLogger(__name__)
+
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+FINISH_REASONS = {"length": "length", "content-filter": "content_filter"}
+
+
+class CompletionTurn:
+    """One request's turn, as the loop's `Work`. The conversation is the client's, so nothing of it is kept here."""
+
+    def __init__(self, completions: "Completions", key: SessionKey, request: CompletionRequest, turn: str) -> None:
+        self.log = ChunkLog()
+        self.stopping = asyncio.Event()
+        self.usage = Usage()
+        self.failure: CaesarionError | None = None
+        self._of = completions
+        self._key = key
+        self._request = request
+        self._turn = turn
+        self._claim: asyncio.Future[Sandbox] | None = None
+
+    def emit(self, chunk: Chunk) -> None:
+        """See `Work`."""
+        self.log.append(chunk)
+
+    async def keep(
+        self, message: Message, *, executions: dict[str, str] | None = None, shown: dict[str, Any] | None = None
+    ) -> None:
+        """See `Work`: the client has it."""
+
+    def context(self, call_id: str) -> ToolContext:
+        """See `Work`."""
+        platform = self._of.platform
+        return ToolContext(
+            key=self._key,
+            sessions=platform.sessions,
+            runs=platform.runs,
+            sandbox=self._sandbox,
+            execution=ExecutionId(keyed_execution_id(f"{self._turn} {call_id}")),
+            show=lambda output: None,
+            stopping=self.stopping,
+            settings=self._of.settings.chat,
+        )
+
+    async def drive(self) -> None:
+        """Answer; the last chunk says how it ended."""
+        last: Chunk
+        try:
+            reason, self.usage = await self._answered()
+            last = {"type": "finish", "finishReason": reason}
+        except Stopped:
+            last = {"type": "abort"}
+        except CaesarionError as exc:
+            self.failure = exc
+            last = {"type": "error", "errorText": exc.message}
+        except Exception:
+            logger.exception("completion failed")
+            self.failure = CaesarionError("The platform failed. Its log says more.")
+            last = {"type": "error", "errorText": self.failure.message}
+        self.emit(last)
+
+    async def _answered(self) -> tuple[str, Usage]:
+        settings, request = self._of.settings, self._request
+        own = [message for message in request.messages if message["role"] == "system"]
+        said = [message for message in request.messages if message["role"] != "system"]
+        if not request.new:
+            await self._sandbox()
+            files = await listing(self._of.platform.sessions, self._key)
+            if files:
+                said += looked_at(self._turn, listing_text(files, ()))
+        system: list[Message] = [{"role": "system", "content": SYSTEM}, *own]
+        kept, left_out = fitted(_turns(said), settings.model.context_tokens)
+        if left_out:
+            system.append({"role": "system", "content": LEFT_OUT})
+        sees = settings.model.sees(request.model)
+        return await self._of.agent.answer(request.model, [*system, *kept], self, sees=sees)
+
+    async def _sandbox(self) -> Sandbox:
+        if self._claim is None:
+            spec = SessionSpec(self._of.settings.sandbox.idle_timeout_s)
+            self._claim = asyncio.ensure_future(self._of.platform.sessions.claim(self._key, spec))
+        return await asyncio.shield(self._claim)
+
+
+class Completions:
+    """The wire."""
+
+    def __init__(self, platform: Platform, agent: Agent, model: OpenAIModel | None, settings: Settings) -> None:
+        self.platform = platform
+        self.agent = agent
+        self.settings = settings
+        self._model = model
+
+    async def answer(self, http: Request, key: SessionKey, request: CompletionRequest) -> Response:
+        """Answer with our tools. A client that leaves stops the turn, as nobody could pick it up again."""
+        given = http.headers.get("idempotency-key")
+        turn = CompletionTurn(self, key, request, f"{key.session} {given}" if given else new_id("t"))
+        driving = self.platform.background.start(turn.drive(), name="completion")
+        base = self.settings.chat.public_url or str(http.base_url).rstrip("/")
+        markdown = Markdown(base)
+        head = {"id": new_id("chatcmpl"), "created": int(time.time()), "model": request.model}
+        headers = {"X-Session-Id": key.session}
+        if request.stream:
+
+            async def closed() -> None:
+                turn.stopping.set()
+                await driving
+
+            chunks = self._events(turn, head, markdown, request)
+            return Streamed(chunks, headers={**STREAM_HEADERS, **headers}, media_type=MEDIA_TYPE, closed=closed)
+        return await self._whole(http, turn, driving, head, markdown, request)
+
+    async def pass_through(self, document: dict[str, Any]) -> Response:
+        """Ask the model as the client does, tools and all, and give its answer as it is. Raises ModelError."""
+        if self._model is None:
+            raise ModelError(HOW_TO_GIVE_A_KEY, code="no_model")
+        body = passed_on(document)
+        if not document.get("stream"):
+            return JsonResponse((await self._model.whole(body)).model_dump(mode="json", exclude_unset=True))
+        chunks = self._model.chunks(body)
+        first = await anext(aiter(chunks), None)  # what is refused is told with its status
+
+        async def events() -> AsyncGenerator[bytes, None]:
+            try:
+                if first is not None:
+                    yield _event(first.model_dump(mode="json", exclude_unset=True))
+                    async for chunk in chunks:
+                        yield _event(chunk.model_dump(mode="json", exclude_unset=True))
+            except CaesarionError as exc:
+                yield _event(error_body(exc, new_id("r")))
+            yield DONE
+
+        return Streamed(events(), headers=STREAM_HEADERS, media_type=MEDIA_TYPE)
+
+    def _events(
+        self, turn: CompletionTurn, head: dict[str, Any], markdown: Markdown, request: CompletionRequest
+    ) -> AsyncGenerator[bytes, None]:
+        common = {**head, "object": "chat.completion.chunk"}
+        usage = {"usage": None} if request.include_usage else {}
+
+        def delta(content: dict[str, Any], reason: str | None = None) -> bytes:
+            return _event({**common, "choices": [{"index": 0, "delta": content, "finish_reason": reason}], **usage})
+
+        def encode(chunk: Chunk) -> bytes:
+            match chunk["type"]:
+                case "start":
+                    return delta({"role": "assistant", "content": ""})
+                case "error":
+                    failure = turn.failure or CaesarionError(chunk["errorText"])
+                    return _event(error_body(failure, new_id("r")))
+                case "finish":
+                    last = delta({"content": session_line(request.session)})
+                    last += delta({}, FINISH_REASONS.get(chunk["finishReason"], "stop"))
+                    if request.include_usage:
+                        last += _event({**common, "choices": [], "usage": _usage(turn.usage)})
+                    return last
+            text = markdown.text(chunk)
+            return delta({"content": text}) if text else b""
+
+        turn_chunks = turn.log.follow()
+
+        async def batches() -> AsyncGenerator[list[Chunk], None]:
+            yield [{"type": "start"}]
+            async with contextlib.aclosing(turn_chunks):
+                async for batch in turn_chunks:
+                    yield batch
+
+        return as_events(batches(), encode)
+
+    async def _whole(
+        self,
+        http: Request,
+        turn: CompletionTurn,
+        driving: "asyncio.Task[None]",
+        head: dict[str, Any],
+        markdown: Markdown,
+        request: CompletionRequest,
+    ) -> Response:
+        leaving = asyncio.ensure_future(until_client_leaves(http.receive))
+        waiting: set[asyncio.Future[Any]] = {leaving, driving}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not driving.done():
+                turn.stopping.set()
+                raise ClientDisconnect
+        finally:
+            leaving.cancel()
+        if turn.failure is not None:
+            raise turn.failure
+        text, reason = "", "stop"
+        async for batch in turn.log.follow():
+            for chunk in batch:
+                text += markdown.text(chunk)
+                reason = FINISH_REASONS.get(chunk.get("finishReason", ""), reason)
+        message = {"role": "assistant", "content": text.strip() + session_line(request.session)}
+        choice = {"index": 0, "message": message, "finish_reason": reason}
+        document = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(turn.usage)}
+        return JsonResponse(document, 200, {"X-Session-Id": request.session})
+
+
+def _turns(messages: list[Message]) -> list[list[Message]]:
+    """Return messages in groups that begin with a user's."""
+    groups: list[list[Message]] = []
+    for message in messages:
+        if message["role"] == "user" or not groups:
+            groups.append([])
+        groups[-1].append(message)
+    return groups
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+def _event(document: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"

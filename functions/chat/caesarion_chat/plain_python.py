@@ -1,0 +1,28 @@
+"""The model of a product without a model: what is typed runs as Python, and the answer says how to give a key."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+
+from caesarion_chat.model import Finished, Message, ModelEvent, TextDelta, ToolCallDelta, ToolSpec
+
+HOW_TO_GIVE_A_KEY = (
+    "No model is configured, so what you type runs as Python. To talk with a model, start with `OPENAI_API_KEY=...`, "
+    "or with `OPENAI_BASE_URL=...` for another endpoint that speaks OpenAI's chat completions; "
+    "`CAESARION_MODEL` names the model."
+)
+
+
+class PlainPython:
+    """Calls the tool `python` with the user's text, once."""
+
+    async def stream(
+        self, name: str, messages: Sequence[Message], tools: Sequence[ToolSpec]
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """Yield a tool call for a user's message, and words once it has run."""
+        last = messages[-1]
+        if last["role"] == "user" and isinstance(last["content"], str):
+            yield ToolCallDelta(0, "", "python", json.dumps({"code": last["content"]}))
+            yield Finished("tool-calls")
+            return
+        yield TextDelta(HOW_TO_GIVE_A_KEY)
+        yield Finished("stop")

@@ -1,0 +1,50 @@
+"""What functions-framework starts: settings are read here, and every request goes to the app.
+
+    HOST=127.0.0.1 functions-framework --asgi --source functions/chat/main.py --target chat
+
+Sandboxes live on when such a process ends. On another address than loopback it does not start without a key.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import functions_framework.aio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from caesarion import logs
+from caesarion.adapters.asgi.access import Keys
+from caesarion.adapters.asgi.responses import Mounted
+from caesarion.adapters.key_file import KeyFile
+from caesarion.adapters.local import LocalSandboxes
+from caesarion.errors import ConfigError
+from caesarion.principals import records_from_env
+from caesarion.settings import check_binding
+from caesarion_chat.app import build_app
+from caesarion_chat.settings import Settings
+
+FRAMEWORK_HOST = "0.0.0.0"
+
+
+def read_keys() -> Keys:
+    """Return the keys, or refuse to start where others could call without one."""
+    file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
+    check_binding(os.environ.get("HOST", FRAMEWORK_HOST), has_keys=bool(file.load()))
+    return Keys(file)
+
+
+logs.configure(sys.stdout)
+try:
+    settings = Settings.from_env(os.environ)
+    logging.getLogger().setLevel(settings.serving.log_level or "INFO")
+    app = build_app(LocalSandboxes(settings.sandbox, settings.local), settings, read_keys())
+except ConfigError as error:
+    raise SystemExit(error.message) from None
+
+
+@functions_framework.aio.http
+async def chat(request: Request) -> Response:
+    """Hand the request to the app."""
+    return Mounted(app)
