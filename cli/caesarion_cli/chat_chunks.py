@@ -6,13 +6,15 @@ tracebacks keep their colours.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from caesarion_cli.terminal import without_sequences
 
 PYTHON = "python"
 FINAL = frozenset({"ok", "error", "interrupted", "timeout", "died"})
+
+_UNSEEN = "unseen"
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _OPEN_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]P_^X][^\x07\x1b]*)?\Z")
@@ -64,7 +66,10 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output of the call, with its number; of a stream that grows only the new text."""
+    """An output of the call, with its number; of a stream that grows only the new text.
+
+    The type `unseen` takes the place of one that was left out before it could be told.
+    """
 
     index: int
     record: Mapping[str, Any]
@@ -80,11 +85,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The code has ended. `cut_chars` of its text were left out."""
+    """The code has ended. `cut_chars` of its text and `left_out` of its outputs were never told."""
 
     status: str
     duration_ms: float | None = None
     cut_chars: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +244,14 @@ class TurnReader:
                 call.newest = None
             if call.ending is not None:
                 call.ended = True
-                shown.append(call.ending)
+                unseen = sum(record["type"] == _UNSEEN for record in call.shown)
+                shown.append(replace(call.ending, left_out=unseen) if isinstance(call.ending, Done) else call.ending)
             elif not all_calls:
                 break
         return shown
 
     def _new_outputs(self, call: _Call, output: Mapping[str, Any]) -> list[Shown]:
-        records = _records(output)
+        records = _all_records(call.shown, output)
         shown = changes(call.shown, records)
         call.shown = records
         return shown
@@ -339,7 +346,7 @@ def _kept(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> tuple[str | 
 
 def _goes_back(shown: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> bool:
     """Whether an output of a call lacks some of what was shown."""
-    return any(isinstance(each, Withdrawal) for each in changes(shown, _records(output)))
+    return any(isinstance(each, Withdrawal) for each in changes(shown, _all_records(shown, output)))
 
 
 def _records(output: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -350,6 +357,17 @@ def _records(output: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         for record in records
         if "type" in record
     ]
+
+
+def _all_records(shown: Sequence[Mapping[str, Any]], output: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the outputs with those that were left out of their middle: as they were shown, or as a place for each."""
+    records = _records(output)
+    left_out = output.get("left_out")
+    if not isinstance(left_out, int) or left_out <= 0:
+        return records
+    middle = len(records) // 2
+    known = list(shown[middle : middle + left_out])
+    return [*records[:middle], *known, *[{"type": _UNSEEN}] * (left_out - len(known)), *records[middle:]]
 
 
 def _ending(tool: str, output: Any) -> Shown:

@@ -4,6 +4,7 @@ that is being written changes in place. rich is imported when something is rende
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -41,6 +42,7 @@ LIVE_CHARS = 4000
 FOLDED_LINES = 16
 FIRST_LINES = 5
 _DIM, _RED, _PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[0m"
+_PADDING = re.compile(r"(?:\x1b\[[0-9;]*m|\s)+\Z")
 _ENDS = {
     "length": "the answer was cut off: the model's limit of length was met; ask it to go on",
     "content-filter": "the model's provider withheld the rest of the answer",
@@ -278,6 +280,8 @@ class ChatShow:
             facts.append(duration(done.duration_ms))
         if done.cut_chars:
             facts.append(f"{done.cut_chars} characters left out")
+        if done.left_out:
+            facts.append(f"{done.left_out} outputs left out")
         self._block(self._styled(f"[{', '.join(facts)}]", _DIM if status == "ok" else _RED))
 
     # Writing.
@@ -287,6 +291,7 @@ class ChatShow:
 
     def _rendered(self, renderable: "RenderableType") -> str:
         from rich.console import Console
+        from rich.theme import Theme
 
         console = Console(
             file=io.StringIO(),
@@ -295,10 +300,11 @@ class ChatShow:
             color_system="standard" if self._colours else None,
             no_color=not self._colours,
             legacy_windows=False,
+            theme=Theme({"markdown.code": "cyan"}),
         )
         with console.capture() as capture:
             console.print(renderable)
-        lines = [line.rstrip() for line in capture.get().split("\n")]
+        lines = [_PADDING.sub(_unstyled, line) for line in capture.get().split("\n")]
         return "\n".join(lines).strip("\n")
 
     def _set_live(self, lines: Sequence[str]) -> None:
@@ -335,6 +341,10 @@ class ChatShow:
     def _send(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _unstyled(padding: re.Match[str]) -> str:
+    return _PLAIN if padding.start() and "\x1b" in padding.group() else ""
 
 
 def blocks(source: str) -> list[str]:

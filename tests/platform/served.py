@@ -22,10 +22,6 @@ from caesarion_execute.settings import Settings
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
 SERVE = (str(BIN / "caesarion"), "serve")
-FRAMEWORK = (
-    *(str(BIN / "functions-framework"), "--asgi"),
-    *("--source", str(ROOT / "functions" / "execute" / "main.py"), "--target", "execute"),
-)
 END_DEADLINE_S = 60.0
 
 
@@ -81,16 +77,22 @@ class Home:
                 yield Served(process, client)
 
     @contextlib.contextmanager
-    def framework(self, **env: str) -> Iterator[Served]:
-        """Run the execute function under functions-framework until the end of the block; its sandboxes stay."""
+    def framework(self, function: str = "execute", **env: str) -> Iterator[Served]:
+        """Run a function under functions-framework until the end of the block; its sandboxes stay."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        process = start(FRAMEWORK, self.env(HOST="127.0.0.1", PORT=str(port), **env))
+        process = start(framework(function), self.env(HOST="127.0.0.1", PORT=str(port), **env))
         with _ended(process):
             url = f"http://127.0.0.1:{port}"
             with httpx.Client(transport=httpx.HTTPTransport(retries=12), base_url=url, timeout=60) as client:
                 assert client.get("/health/live").status_code == 200
                 yield Served(process, client)
+
+
+def framework(function: str) -> tuple[str, ...]:
+    """Return the command that starts a function as Knative does."""
+    source = str(ROOT / "functions" / function / "main.py")
+    return (str(BIN / "functions-framework"), "--asgi", "--source", source, "--target", function)
 
 
 def start(command: tuple[str, ...], env: dict[str, str]) -> subprocess.Popen[str]:

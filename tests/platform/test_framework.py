@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from caesarion.principals import key_digest, new_key
-from tests.platform.served import FRAMEWORK, Home, Served, home, start
+from tests.platform.served import Home, Served, framework, home, start
 
 KEYS = {name: new_key() for name in ("alice", "bob")}
 KEYS_VARIABLE = {"CAESARION_API_KEYS": ",".join(f"{name}:{key_digest(key)}" for name, key in KEYS.items())}
@@ -109,7 +109,7 @@ def test_a_key_is_needed_and_another_principal_sees_nothing(replicas: tuple[Serv
 
 def test_without_keys_it_listens_on_loopback_only(place: Home) -> None:
     for address in ({}, {"HOST": "0.0.0.0"}):
-        process = start(FRAMEWORK, place.env(**address))
+        process = start(framework("execute"), place.env(**address))
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "needs at least one API key" in errors
@@ -117,7 +117,7 @@ def test_without_keys_it_listens_on_loopback_only(place: Home) -> None:
 
 def test_settings_that_are_wrong_end_the_process_named(place: Home) -> None:
     wrong = {"CAESARION_POOL_SIZE": "-1", "CAESARION_SANDBOX_CPUS": "half"}
-    process = start(FRAMEWORK, place.env(HOST="127.0.0.1", **wrong))
+    process = start(framework("execute"), place.env(HOST="127.0.0.1", **wrong))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in errors

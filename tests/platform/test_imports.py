@@ -7,8 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-OURS = {"caesarion", "caesarion_execute", "main"}
+OURS = {"caesarion", "caesarion_execute", "caesarion_chat", "main"}
+LATER = {
+    "execute": {"caesarion_execute.notebook", "caesarion_execute.openapi", "caesarion_execute.schemas"},
+    "chat": {"caesarion_chat.openapi"},
+}
 # What functions-framework and Starlette import themselves.
 THEIRS = set(
     "anyio blinker click cloudevents deprecation flask functions_framework google idna itsdangerous jinja2 markupsafe "
@@ -23,8 +29,8 @@ print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr)
 """
 
 
-def imported_by_the_function() -> set[str]:
-    code = LISTED.format(folder=str(ROOT / "functions" / "execute"))
+def imported_by_the(function: str) -> set[str]:
+    code = LISTED.format(folder=str(ROOT / "functions" / function))
     with tempfile.TemporaryDirectory(dir="/tmp") as home:  # a socket's path has to be short
         env = {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "CAESARION_HOME": home}
         command = [sys.executable, "-c", code]
@@ -32,12 +38,13 @@ def imported_by_the_function() -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-def test_the_function_imports_nothing_before_it_is_needed() -> None:
-    modules = imported_by_the_function()
+@pytest.mark.parametrize("function", LATER)
+def test_a_function_imports_nothing_before_it_is_needed(function: str) -> None:
+    modules = imported_by_the(function)
     heavy = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - OURS - THEIRS
     assert heavy == set()
-    assert "caesarion_execute.app" in modules
-    assert not {"caesarion_execute.notebook", "caesarion_execute.openapi", "caesarion_execute.schemas"} & modules
+    assert f"caesarion_{function}.app" in modules
+    assert not LATER[function] & modules
 
 
 def test_the_library_is_standard_library_only(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class ChatRoutes:
             resource("/api/chat/{session}/stop", POST=self.stop),
             resource("/v1/chat/completions", POST=self.complete),
             resource("/v1/models", GET=self.models),
-            resource("/v1/models/{model}", GET=self.model),
+            resource("/v1/models/{model:path}", GET=self.model),
         ]
 
     async def chat(self, request: Request) -> Response:
@@ -101,7 +101,8 @@ class ChatRoutes:
         if wants_own_tools(document):
             return await self._completions.pass_through(document)
         limit = self._settings.chat.max_message_chars
-        wanted = decode_completion(document, request.headers.get("x-session-id"), max_message_chars=limit)
+        session, idempotency_key = request.headers.get("x-session-id"), request.headers.get("idempotency-key")
+        wanted = decode_completion(document, session, idempotency_key, max_message_chars=limit)
         return await self._completions.answer(request, _key(request, wanted.session), wanted)
 
     async def models(self, request: Request) -> Response:

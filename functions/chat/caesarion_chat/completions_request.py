@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from caesarion.errors import InvalidRequest, NotFound, TooLarge
-from caesarion.ids import SessionId, checked_id, new_id
+from caesarion.ids import SessionId, checked_id, keyed_execution_id, new_id
 from caesarion_chat.model import Message
 
 OWN_ROLES = ("system", "developer", "user", "assistant")
@@ -76,9 +76,12 @@ def passed_on(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode_completion(
-    document: Mapping[str, Any], header_session: str | None, *, max_message_chars: int
+    document: Mapping[str, Any], header_session: str | None, idempotency_key: str | None, *, max_message_chars: int
 ) -> CompletionRequest:
-    """Return a checked request with our tools. Raises InvalidRequest or TooLarge."""
+    """Return a checked request with our tools. Raises InvalidRequest or TooLarge.
+
+    Where nothing names a session, the idempotency key stands for one, so that the request finds it when it comes again.
+    """
     messages: list[Message] = []
     named: str | None = None
     for position, message in enumerate(document["messages"]):
@@ -96,8 +99,9 @@ def decode_completion(
     session = document.get("session") or header_session or named
     if session is not None:
         checked_id(session, what="The session's id")
+    made = f"s{keyed_execution_id(idempotency_key)}" if idempotency_key else new_id("s")
     return CompletionRequest(
-        session=SessionId(session or new_id("s")),
+        session=SessionId(session or made),
         new=session is None,
         model=document["model"],
         messages=tuple(messages),

@@ -19,9 +19,10 @@ class PlainPython:
         self, name: str, messages: Sequence[Message], tools: Sequence[ToolSpec]
     ) -> AsyncGenerator[ModelEvent, None]:
         """Yield a tool call for a user's message, and words once it has run."""
-        last = messages[-1]
-        if last["role"] == "user" and isinstance(last["content"], str):
-            yield ToolCallDelta(0, "", "python", json.dumps({"code": last["content"]}))
+        asked = max(i for i, each in enumerate(messages) if each["role"] == "user" and isinstance(each["content"], str))
+        calls = [call for each in messages[asked:] for call in each.get("tool_calls") or ()]
+        if not any(call["function"]["name"] == "python" for call in calls):
+            yield ToolCallDelta(0, "", "python", json.dumps({"code": messages[asked]["content"]}))
             yield Finished("tool-calls")
             return
         yield TextDelta(HOW_TO_GIVE_A_KEY)

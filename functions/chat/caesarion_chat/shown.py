@@ -68,7 +68,7 @@ class Shown:
             case ClearOutput(wait=wait):
                 self._clear_next = wait
                 if not wait:
-                    self.items.clear()
+                    self._clear()
             case UpdateDisplayData(display_id=name) if name is not None:
                 for item in self.items:
                     if isinstance(item.output, DisplayData | ExecuteResult) and item.output.display_id == name:
@@ -113,7 +113,7 @@ class Shown:
     def _append(self, seq: int, output: Stream | DisplayData | ExecuteResult | Error | Truncated) -> None:
         if self._clear_next:
             self._clear_next = False
-            self.items.clear()
+            self._clear()
         last = self.items[-1] if self.items else None
         if isinstance(output, Stream):
             if last is not None and isinstance(last.output, Stream) and last.output.name == output.name:
@@ -130,6 +130,10 @@ class Shown:
             self.items[-1] = Item(seq, output)
         else:
             self._push(Item(seq, output))
+
+    def _clear(self) -> None:
+        self.items.clear()
+        self.left_out = 0
 
     def _push(self, item: Item) -> None:
         self.items.append(item)

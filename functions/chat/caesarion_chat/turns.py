@@ -187,8 +187,8 @@ class DrivenTurn:
     async def prepare(self) -> str | None:
         """Claim the sandbox, read the history and write this turn into it.
 
-        Returns the turn that this request asked for before, if it has ended and nothing came after it; then nothing is
-        written. Raises Conflict while another turn runs.
+        Returns the turn that this request asked for before, if nothing came after it and it has ended or is driven
+        elsewhere; then nothing is written. Raises Conflict while another turn runs.
         """
         sessions, key, request = self._turns.sessions, self._key, self._request
         await sessions.claim(key, SessionSpec(self._settings.sandbox.idle_timeout_s))
@@ -199,11 +199,12 @@ class DrivenTurn:
         for _ in range(ADMITTED_AFTER):
             turns, count = await history(sessions, key)
             last = turns[-1] if turns else None
-            if last is not None and last.reason is None and await is_driven(sessions, key, last.id):
-                raise turn_running()
-            if last is not None and last.reason is not None and self._is_again(last):
+            runs = last is not None and last.reason is None and await is_driven(sessions, key, last.id)
+            if last is not None and (runs or last.reason is not None) and self._is_again(last):
                 await self.journal.abandon()
                 return last.id
+            if runs:
+                raise turn_running()
             record = self._begun(turns, last)
             record["files"] = versions(files)
             try:
@@ -216,10 +217,15 @@ class DrivenTurn:
             return None
         raise turn_running()
 
+    async def _prepare_new(self) -> None:
+        """Prepare a turn of a chat that did not exist. Raises Conflict when another replica made it meanwhile."""
+        if await self.prepare() is not None:
+            raise turn_running()
+
     async def drive(self, *, prepared: bool) -> None:
         """Answer, and end the stream and the record with how it went."""
         if not prepared:
-            self._preparing = asyncio.ensure_future(self.prepare())
+            self._preparing = asyncio.ensure_future(self._prepare_new())
         self.emit({"type": "start", "messageId": self.id, "messageMetadata": {"turn": self.id}})
         last: Chunk
         try:
