@@ -1,8 +1,8 @@
 """Asks about a CSV with OpenAI's own client: `python examples/04_ask_with_openai.py sales.csv ["question"]`.
 
 The product answers at its own address as if it were OpenAI's. Code runs in the session's sandbox: the second question
-finds the variables of the first. CAESARION_URL names another address than http://127.0.0.1:8080, CAESARION_API_KEY a key
-where one is needed.
+finds the variables of the first. CAESARION_URL names another address than http://127.0.0.1:8080; CAESARION_API_KEY is
+the key, where one is needed.
 """
 
 import os

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,14 +15,15 @@ from starlette.responses import Response
 
 from caesarion.adapters.asgi.responses import JsonResponse, Streamed, until_client_leaves
 from caesarion.adapters.platform import Platform
-from caesarion.errors import CaesarionError, ModelError, error_body
+from caesarion.errors import CaesarionError, Conflict, ModelError, error_body
 from caesarion.ids import ExecutionId, SessionKey, keyed_execution_id, new_id
 from caesarion.ports import Sandbox, SessionSpec
 from caesarion_chat.agent import Agent, Stopped
 from caesarion_chat.completions_request import CompletionRequest, passed_on, session_line
 from caesarion_chat.files import listing, listing_text
+from caesarion_chat.journal import TurnJournal, chunks_of, last_chunk
 from caesarion_chat.markdown import Markdown
-from caesarion_chat.model import Message, Usage
+from caesarion_chat.model import FinishReason, Message, Usage
 from caesarion_chat.openai_model import OpenAIModel
 from caesarion_chat.plain_python import HOW_TO_GIVE_A_KEY
 from caesarion_chat.prompt import LEFT_OUT, SYSTEM
@@ -28,7 +31,7 @@ from caesarion_chat.settings import Settings
 from caesarion_chat.tools import ToolContext
 from caesarion_chat.transcript import fitted
 from caesarion_chat.turns import looked_at
-from caesarion_chat.ui_stream import DONE, MEDIA_TYPE, Chunk, ChunkLog, as_events
+from caesarion_chat.ui_stream import DONE, MEDIA_TYPE, STOPPED_REASON, Chunk, ChunkLog, as_events, finish
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,6 @@ class CompletionTurn:
     def __init__(self, completions: "Completions", key: SessionKey, request: CompletionRequest, turn: str) -> None:
         self.log = ChunkLog()
         self.stopping = asyncio.Event()
-        self.usage = Usage()
         self.failure: CaesarionError | None = None
         self._of = completions
         self._key = key
@@ -75,12 +77,12 @@ class CompletionTurn:
 
     async def drive(self) -> None:
         """Answer; the last chunk says how it ended."""
+        self.emit({"type": "start"})
         last: Chunk
         try:
-            reason, self.usage = await self._answered()
-            last = {"type": "finish", "finishReason": reason}
+            last = finish(*await self._answered())
         except Stopped:
-            last = {"type": "abort"}
+            last = {"type": "abort", "reason": STOPPED_REASON}
         except CaesarionError as exc:
             self.failure = exc
             last = {"type": "error", "errorText": exc.message}
@@ -90,7 +92,7 @@ class CompletionTurn:
             last = {"type": "error", "errorText": self.failure.message}
         self.emit(last)
 
-    async def _answered(self) -> tuple[str, Usage]:
+    async def _answered(self) -> tuple[FinishReason, Usage]:
         settings, request = self._of.settings, self._request
         own = [message for message in request.messages if message["role"] == "system"]
         said = [message for message in request.messages if message["role"] != "system"]
@@ -123,23 +125,20 @@ class Completions:
         self._model = model
 
     async def answer(self, http: Request, key: SessionKey, request: CompletionRequest) -> Response:
-        """Answer with our tools. A client that leaves stops the turn, as nobody could pick it up again."""
+        """Answer with our tools.
+
+        A client that leaves stops the turn, as nobody could pick it up again. With an `Idempotency-Key` it may come
+        again: then the turn goes on, and the same request gets the same answer.
+        """
         given = http.headers.get("idempotency-key")
-        turn = CompletionTurn(self, key, request, f"{key.session} {given}" if given else new_id("t"))
-        driving = self.platform.background.start(turn.drive(), name="completion")
-        base = self.settings.chat.public_url or str(http.base_url).rstrip("/")
-        markdown = Markdown(base)
+        answering = await self._keyed(key, request, given) if given else self._begun(key, request, new_id("t"))
+        markdown = Markdown(self.settings.chat.public_url or str(http.base_url).rstrip("/"))
         head = {"id": new_id("chatcmpl"), "created": int(time.time()), "model": request.model}
-        headers = {"X-Session-Id": key.session}
         if request.stream:
-
-            async def closed() -> None:
-                turn.stopping.set()
-                await driving
-
-            chunks = self._events(turn, head, markdown, request)
-            return Streamed(chunks, headers={**STREAM_HEADERS, **headers}, media_type=MEDIA_TYPE, closed=closed)
-        return await self._whole(http, turn, driving, head, markdown, request)
+            headers = {**STREAM_HEADERS, "X-Session-Id": key.session}
+            chunks = self._events(answering, head, markdown, request)
+            return Streamed(chunks, headers=headers, media_type=MEDIA_TYPE, closed=answering.left)
+        return await self._whole(http, answering, head, markdown, request)
 
     async def pass_through(self, document: dict[str, Any]) -> Response:
         """Ask the model as the client does, tools and all, and give its answer as it is. Raises ModelError."""
@@ -163,8 +162,49 @@ class Completions:
 
         return Streamed(events(), headers=STREAM_HEADERS, media_type=MEDIA_TYPE)
 
+    def _begun(
+        self, key: SessionKey, request: CompletionRequest, name: str, journal: TurnJournal | None = None
+    ) -> "Answering":
+        """Begin a turn that is driven here. With a `journal`, which holds its stream, it goes on without readers."""
+        turn = CompletionTurn(self, key, request, name)
+
+        async def driven() -> None:
+            if journal is not None:
+                journal.begin(turn.log, turn.stopping)
+            await turn.drive()
+            if journal is not None:
+                await journal.close()
+
+        driving = self.platform.background.start(driven(), name="completion")
+
+        async def left() -> None:
+            if journal is None:
+                turn.stopping.set()
+            if journal is None or turn.log.ended:
+                await driving
+
+        return Answering(turn.log.follow(), left, turn)
+
+    async def _keyed(self, key: SessionKey, request: CompletionRequest, given: str) -> "Answering":
+        """Begin the turn that an idempotency key stands for, or join it. One that failed is tried again."""
+        sessions = self.platform.sessions
+        await sessions.claim(key, SessionSpec(self.settings.sandbox.idle_timeout_s))
+        for attempt in itertools.count(1):
+            name = keyed_execution_id(f"{given} {attempt}")
+            journal = TurnJournal(sessions, key, name)
+            with contextlib.suppress(Conflict):
+                await journal.hold()
+                last = await last_chunk(sessions, key, name)
+                if last is None:
+                    return self._begun(key, request, name, journal)
+                await journal.abandon()
+                if last["type"] != "finish":
+                    continue
+            break
+        return Answering(chunks_of(sessions, key, name), _nothing)
+
     def _events(
-        self, turn: CompletionTurn, head: dict[str, Any], markdown: Markdown, request: CompletionRequest
+        self, answering: "Answering", head: dict[str, Any], markdown: Markdown, request: CompletionRequest
     ) -> AsyncGenerator[bytes, None]:
         common = {**head, "object": "chat.completion.chunk"}
         usage = {"usage": None} if request.include_usage else {}
@@ -177,56 +217,70 @@ class Completions:
                 case "start":
                     return delta({"role": "assistant", "content": ""})
                 case "error":
-                    failure = turn.failure or CaesarionError(chunk["errorText"])
-                    return _event(error_body(failure, new_id("r")))
+                    return _event(error_body(answering.failure(chunk), new_id("r")))
                 case "finish":
                     last = delta({"content": session_line(request.session)})
                     last += delta({}, FINISH_REASONS.get(chunk["finishReason"], "stop"))
                     if request.include_usage:
-                        last += _event({**common, "choices": [], "usage": _usage(turn.usage)})
+                        last += _event({**common, "choices": [], "usage": _usage(chunk)})
                     return last
             text = markdown.text(chunk)
             return delta({"content": text}) if text else b""
 
-        turn_chunks = turn.log.follow()
-
-        async def batches() -> AsyncGenerator[list[Chunk], None]:
-            yield [{"type": "start"}]
-            async with contextlib.aclosing(turn_chunks):
-                async for batch in turn_chunks:
-                    yield batch
-
-        return as_events(batches(), encode)
+        return as_events(answering.batches, encode)
 
     async def _whole(
         self,
         http: Request,
-        turn: CompletionTurn,
-        driving: "asyncio.Task[None]",
+        answering: "Answering",
         head: dict[str, Any],
         markdown: Markdown,
         request: CompletionRequest,
     ) -> Response:
+        collecting = asyncio.ensure_future(_collected(answering.batches))
         leaving = asyncio.ensure_future(until_client_leaves(http.receive))
-        waiting: set[asyncio.Future[Any]] = {leaving, driving}
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if not driving.done():
-                turn.stopping.set()
+            await asyncio.wait({leaving, collecting}, return_when=asyncio.FIRST_COMPLETED)
+            if not collecting.done():
                 raise ClientDisconnect
+            chunks = collecting.result()
         finally:
-            leaving.cancel()
-        if turn.failure is not None:
-            raise turn.failure
-        text, reason = "", "stop"
-        async for batch in turn.log.follow():
-            for chunk in batch:
-                text += markdown.text(chunk)
-                reason = FINISH_REASONS.get(chunk.get("finishReason", ""), reason)
-        message = {"role": "assistant", "content": text.strip() + session_line(request.session)}
+            for task in (collecting, leaving):
+                task.cancel()
+            await asyncio.wait({collecting, leaving})
+            await answering.left()
+        last = chunks[-1]
+        if last["type"] != "finish":
+            raise answering.failure(last)
+        text = "".join(map(markdown.text, chunks)).strip()
+        message = {"role": "assistant", "content": text + session_line(request.session)}
+        reason = FINISH_REASONS.get(last["finishReason"], "stop")
         choice = {"index": 0, "message": message, "finish_reason": reason}
-        document = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(turn.usage)}
+        document = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(last)}
         return JsonResponse(document, 200, {"X-Session-Id": request.session})
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A turn that is read: its chunks, and what to do when the client has left. `turn` is there if driven here."""
+
+    batches: AsyncGenerator[list[Chunk], None]
+    left: Callable[[], Awaitable[None]]
+    turn: CompletionTurn | None = None
+
+    def failure(self, last: Chunk) -> CaesarionError:
+        """Return why the turn failed."""
+        known = self.turn.failure if self.turn is not None else None
+        return known or ModelError(last.get("errorText", "The turn was stopped."))
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _collected(batches: AsyncGenerator[list[Chunk], None]) -> list[Chunk]:
+    async with contextlib.aclosing(batches):
+        return [chunk async for batch in batches for chunk in batch]
 
 
 def _turns(messages: list[Message]) -> list[list[Message]]:
@@ -239,12 +293,10 @@ def _turns(messages: list[Message]) -> list[list[Message]]:
     return groups
 
 
-def _usage(usage: Usage) -> dict[str, int]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    }
+def _usage(finish: Chunk) -> dict[str, int]:
+    taken = finish["messageMetadata"]["usage"]
+    prompt, completion = taken["promptTokens"], taken["completionTokens"]
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 def _event(document: dict[str, Any]) -> bytes:

@@ -76,7 +76,11 @@ def passed_on(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode_completion(
-    document: Mapping[str, Any], header_session: str | None, idempotency_key: str | None, *, max_message_chars: int
+    document: Mapping[str, Any],
+    header_session: str | None,
+    idempotency_key: str | None = None,
+    *,
+    max_message_chars: int,
 ) -> CompletionRequest:
     """Return a checked request with our tools. Raises InvalidRequest or TooLarge.
 

@@ -7,7 +7,7 @@ replica can tell a turn that runs from one whose function is gone.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from caesarion.adapters.sessions import Sessions
@@ -62,27 +62,42 @@ async def chunks_of(sessions: Sessions, key: SessionKey, turn: str) -> AsyncGene
     yield [CUT]
 
 
+async def last_chunk(sessions: Sessions, key: SessionKey, turn: str) -> Chunk | None:
+    """Return the last chunk of a turn that is written down so far, or None when there is none."""
+    last: Chunk | None = None
+    async with sessions.stream(key, "GET", _chunks(turn), passed=(404,)) as answer:
+        if answer.status == 404:
+            return None
+        async for block in answer.lines():
+            last = json.loads(block.splitlines()[-1])["record"][-1]
+    return last
+
+
 class TurnJournal:
     """The journal of one turn that is driven here."""
 
-    def __init__(self, sessions: Sessions, key: SessionKey, turn: str, log: ChunkLog, stopping: asyncio.Event) -> None:
+    def __init__(self, sessions: Sessions, key: SessionKey, turn: str) -> None:
         self._sessions = sessions
         self._key = key
         self._path = _chunks(turn)
-        self._log = log
-        self._stopping = stopping
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
         self._order = asyncio.Lock()
-        self._sent = asyncio.Event()
+        self._held: AsyncIterator[bytes] | None = None
+        self._writing: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Hold the turn's stream and begin to write its chunks there."""
+    async def hold(self) -> None:
+        """Hold the turn's stream. Raises Conflict when another function does."""
         answer = await self._stack.enter_async_context(self._sessions.stream(self._key, "GET", f"{self._path}/hold"))
-        lines = answer.lines()
-        await anext(lines)
-        self._tasks.append(asyncio.create_task(self._listen(lines)))
-        self._tasks.append(asyncio.create_task(self._write()))
+        self._held = answer.lines()
+        await anext(self._held)
+
+    def begin(self, log: ChunkLog, stopping: asyncio.Event) -> None:
+        """Begin to write the chunks into the stream that is held, and to listen for a stop."""
+        if self._held is None:
+            raise RuntimeError("a turn's stream is written by who holds it")
+        self._writing = asyncio.create_task(self._write(log))
+        self._tasks += [self._writing, asyncio.create_task(_listen(self._held, stopping))]
 
     async def append(self, record: dict[str, Any], *, expect: int | None = None) -> None:
         """Add a record to the history. Raises Conflict when there are not `expect` records before it."""
@@ -92,9 +107,9 @@ class TurnJournal:
 
     async def close(self) -> None:
         """Write the chunks that are left, the last one among them, and let go of the stream."""
-        if len(self._tasks) == 2 and self._log.ended:
+        if self._writing is not None:
             with contextlib.suppress(CaesarionError):
-                await self._tasks[1]
+                await self._writing
         await self.abandon()
 
     async def abandon(self) -> None:
@@ -104,17 +119,11 @@ class TurnJournal:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
 
-    async def _listen(self, lines: Any) -> None:
-        with contextlib.suppress(CaesarionError):
-            async for block in lines:
-                if any("signal" in json.loads(line) for line in block.splitlines() if line):
-                    self._stopping.set()
-
-    async def _write(self) -> None:
+    async def _write(self, log: ChunkLog) -> None:
         """Write chunks as they come, those that come meanwhile together; of preliminary outputs only some."""
         loop = asyncio.get_running_loop()
         written_s: dict[str, float] = {}
-        async for batch in self._log.follow():
+        async for batch in log.follow():
             kept = []
             for chunk in batch:
                 if chunk.get("preliminary"):
@@ -125,6 +134,13 @@ class TurnJournal:
                     kept.append(chunk)
             if kept:
                 await self._sessions.call(self._key, "POST", self._path, document=kept)
+
+
+async def _listen(lines: AsyncIterator[bytes], stopping: asyncio.Event) -> None:
+    with contextlib.suppress(CaesarionError):
+        async for block in lines:
+            if any("signal" in json.loads(line) for line in block.splitlines() if line):
+                stopping.set()
 
 
 def _chunks(turn: str) -> str:

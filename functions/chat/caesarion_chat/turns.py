@@ -18,13 +18,13 @@ from caesarion.ports import Sandbox, SessionSpec
 from caesarion_chat.agent import Agent, Stopped
 from caesarion_chat.files import listing, listing_text, versions
 from caesarion_chat.journal import TurnJournal, chunks_of, history, is_driven, signal_stop
-from caesarion_chat.model import Message
+from caesarion_chat.model import FinishReason, Message, Usage
 from caesarion_chat.prompt import LEFT_OUT, SYSTEM
 from caesarion_chat.settings import Settings
 from caesarion_chat.tools import ToolContext
 from caesarion_chat.transcript import Turn, closed, fitted
 from caesarion_chat.ui_request import UiRequest
-from caesarion_chat.ui_stream import Chunk, ChunkLog
+from caesarion_chat.ui_stream import STOPPED_REASON, Chunk, ChunkLog, finish
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class DrivenTurn:
         self.id = new_id("t")
         self.log = ChunkLog()
         self.stopping = asyncio.Event()
-        self.journal = TurnJournal(turns.sessions, key, self.id, self.log, self.stopping)
+        self.journal = TurnJournal(turns.sessions, key, self.id)
         self._turns = turns
         self._settings = turns.settings
         self._key = key
@@ -192,7 +192,8 @@ class DrivenTurn:
         """
         sessions, key, request = self._turns.sessions, self._key, self._request
         await sessions.claim(key, SessionSpec(self._settings.sandbox.idle_timeout_s))
-        await self.journal.open()
+        await self.journal.hold()
+        self.journal.begin(self.log, self.stopping)
         for upload in request.files:
             await self._upload(upload.name, upload.content)
         files = await listing(sessions, key)
@@ -231,13 +232,11 @@ class DrivenTurn:
         try:
             if self._request.files:
                 await self._prepared()
-            reason, usage = await self._answered()
+            ended, usage = await self._answered()
             await self._prepared()
-            taken = {"promptTokens": usage.prompt_tokens, "completionTokens": usage.completion_tokens}
-            metadata = {"turn": self.id, "usage": taken}
-            last = {"type": "finish", "finishReason": reason, "messageMetadata": metadata}
+            reason, last = str(ended), finish(ended, usage, turn=self.id)
         except Stopped:
-            reason, last = "stopped", {"type": "abort", "reason": "stopped by the user"}
+            reason, last = "stopped", {"type": "abort", "reason": STOPPED_REASON}
         except CaesarionError as exc:
             reason, last = "error", {"type": "error", "errorText": exc.message}
             logger.info("turn failed", extra={"turn": self.id, "code": exc.code})
@@ -268,7 +267,7 @@ class DrivenTurn:
         if self._preparing is not None:
             await asyncio.shield(self._preparing)
 
-    async def _answered(self) -> tuple[str, Any]:
+    async def _answered(self) -> tuple[FinishReason, Usage]:
         settings, plan = self._settings, self._plan
         name = self._request.model or settings.model.model
         own: list[Message] = [{"role": "user", "content": self._request.text}, *plan.looked]

@@ -9,6 +9,8 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
+from caesarion_chat.model import FinishReason, Usage
+
 Chunk = dict[str, Any]
 
 HEADERS = {
@@ -17,6 +19,7 @@ HEADERS = {
     "x-vercel-ai-ui-message-stream": "v1",
 }
 MEDIA_TYPE = "text/event-stream"
+STOPPED_REASON = "stopped by the user"
 LAST_TYPES = ("finish", "error", "abort")
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_S = 15.0
@@ -26,6 +29,12 @@ DONE = b"data: [DONE]\n\n"
 def is_last(chunk: Chunk) -> bool:
     """Whether nothing comes after this chunk."""
     return chunk["type"] in LAST_TYPES
+
+
+def finish(reason: FinishReason, usage: Usage, **metadata: str) -> Chunk:
+    """Return the last chunk of a turn that came to its end."""
+    taken = {"promptTokens": usage.prompt_tokens, "completionTokens": usage.completion_tokens}
+    return {"type": "finish", "finishReason": reason, "messageMetadata": {**metadata, "usage": taken}}
 
 
 def encoded(chunk: Chunk) -> bytes:

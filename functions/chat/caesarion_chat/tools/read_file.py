@@ -4,9 +4,11 @@ from typing import Any, ClassVar
 
 from caesarion.errors import CaesarionError, NotFound
 from caesarion.file_names import checked_path
+from caesarion_chat.shown import cut_in_the_middle
 from caesarion_chat.tools.tool import ToolContext, ToolFailed, ToolResult, required_text
 
 MAX_READ_BYTES = 4 * 1024**2
+NOTICE_CHARS = 80  # room for what is said about the rest
 
 
 class ReadFile:
@@ -50,16 +52,21 @@ class ReadFile:
             raise ToolFailed("This is not a text file. Open it with python.")
         lines = content.decode("utf-8", "replace").splitlines()
         kept: list[str] = []
-        room_chars = context.settings.tool_text_chars
+        room_chars = context.settings.tool_text_chars - NOTICE_CHARS
         for line in lines[start - 1 :]:
+            line = cut_in_the_middle(line, context.settings.tool_text_chars - 2 * NOTICE_CHARS)
             room_chars -= len(line) + 1
             if room_chars < 0 and kept:
                 break
-            kept.append(line[: context.settings.tool_text_chars])
-        more = start - 1 + len(kept) < len(lines) or len(content) >= MAX_READ_BYTES
+            kept.append(line)
+        follows, cut = start - 1 + len(kept) < len(lines), len(content) >= MAX_READ_BYTES
         text = "\n".join(kept) or "[no lines here]"
-        notice = f"\n[more follows from line {start + len(kept)}]" if more else ""
-        output = {"path": path, "start": start, "text": text, "more": more}
+        notice = ""
+        if follows:
+            notice = f"\n[more follows from line {start + len(kept)}]"
+        elif cut:
+            notice = f"\n[only the first {MAX_READ_BYTES} bytes of a file are read; use python for the rest]"
+        output = {"path": path, "start": start, "text": text, "more": follows or cut}
         return ToolResult(output, text + notice)
 
 

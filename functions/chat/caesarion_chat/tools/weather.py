@@ -9,6 +9,7 @@ from caesarion_chat.tools.tool import ToolContext, ToolFailed, ToolResult, requi
 
 TIMEOUT_S = 10.0
 DAYS = 3
+UNREADABLE = "The weather service gave an answer that cannot be read."
 CURRENT = "temperature_2m,apparent_temperature,relative_humidity_2m,precipitation,weather_code,wind_speed_10m"
 DAILY = "weather_code,temperature_2m_max,temperature_2m_min,precipitation_sum"
 # Source: WMO code table 4677, as Open-Meteo groups it.
@@ -58,7 +59,7 @@ class GetWeather:
             )
             output = {"place": place, "current": _now(told), "days": _days(told)}
         except (KeyError, TypeError, AttributeError, IndexError) as exc:
-            raise ToolFailed("The weather service gave an answer that cannot be read.") from exc
+            raise ToolFailed(UNREADABLE) from exc
         return ToolResult(output, _text(output))
 
 
@@ -76,10 +77,12 @@ async def _asked(url: str, params: dict[str, str]) -> dict[str, Any]:
             if reply.status != 200:
                 raise ToolFailed(f"The weather service answered with status {reply.status}. Try again later.")
             document = await reply.json(content_type=None)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
+    except (aiohttp.ClientError, OSError, TimeoutError) as exc:
         raise ToolFailed("The weather service cannot be reached.") from exc
+    except (ValueError, RecursionError) as exc:
+        raise ToolFailed(UNREADABLE) from exc
     if not isinstance(document, dict):
-        raise ToolFailed("The weather service gave an answer that cannot be read.")
+        raise ToolFailed(UNREADABLE)
     return document
 
 
