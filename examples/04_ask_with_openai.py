@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 from openai import OpenAI
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 URL = os.environ.get("CAESARION_URL", "http://127.0.0.1:8080")
 KEY = os.environ.get("CAESARION_API_KEY", "none")
@@ -25,7 +26,7 @@ def main(path: Path, question: str) -> None:
             http.post(f"/sessions/{session}/files", files={"file": (path.name, file)}).raise_for_status()
     client = OpenAI(base_url=f"{URL}/v1", api_key=KEY)
     model = client.models.list().data[0].id
-    messages = []
+    messages: list[ChatCompletionMessageParam] = []
     for text in (question, "And in one sentence?"):
         messages.append({"role": "user", "content": text})
         print(f"> {text}")
@@ -34,6 +35,7 @@ def main(path: Path, question: str) -> None:
             model=model, messages=messages, stream=True, extra_headers={"X-Session-Id": session}
         )
         for chunk in stream:
+            assert isinstance(chunk, ChatCompletionChunk)
             piece = chunk.choices[0].delta.content or "" if chunk.choices else ""
             answer += piece
             print(piece, end="", flush=True)

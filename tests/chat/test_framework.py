@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chat.scripted_model import Call, CallTools, Say, scripted
+from tests.chat.scripted_model import Call, CallTools, Say, Step, scripted
 from tests.chat.ui import chunks_of
 from tests.platform.served import Home, home
 
@@ -16,7 +16,7 @@ def place() -> Iterator[Home]:
 
 
 def test_two_replicas_share_a_conversation(place: Home) -> None:
-    steps = [
+    steps: list[Step] = [
         CallTools([Call("python", {"code": "x = 41"})]),
         Say("Set."),
         CallTools([Call("python", {"code": "x + 1"})]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.chat.scripted_model import Call, CallTools, Say, scripted
+from tests.chat.scripted_model import Call, CallTools, Say, Step, scripted
 from tests.chat.ui import judged
 from tests.platform.served import ROOT, Home, home
 
@@ -54,7 +54,7 @@ def knows_the_growth(body: dict[str, Any]) -> None:
     assert "Île-de-France" in text
 
 
-STEPS = [
+STEPS: list[Step] = [
     CallTools([Call("python", {"code": GROWTH})], expects=looks_at_the_file),
     CallTools([Call("python", {"code": PLOT})], expects=knows_the_growth),
     Say("That region, as the plot shows."),
@@ -76,7 +76,7 @@ def test_a_question_about_a_csv_is_answered_by_code_with_a_picture(place: Home, 
 
 def test_the_same_by_openais_client(place: Home, sales: Path) -> None:
     again = CallTools([Call("python", {"code": "print(growth.idxmax())"})])
-    steps = [*STEPS, again, Say("In one sentence: that one.")]
+    steps: list[Step] = [*STEPS, again, Say("In one sentence: that one.")]
     with scripted(steps) as model, place.serve(OPENAI_BASE_URL=model.url, OPENAI_API_KEY="sk-test") as served:
         command = [sys.executable, str(ROOT / "examples" / "04_ask_with_openai.py"), str(sales)]
         env = {**os.environ, "CAESARION_URL": str(served.client.base_url), "LC_ALL": "C.UTF-8"}

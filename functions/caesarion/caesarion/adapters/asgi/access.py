@@ -26,11 +26,12 @@ PREFLIGHT_HEADERS = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, DELETE"),
     (
         b"access-control-allow-headers",
-        b"authorization, content-type, idempotency-key, last-event-id, range, if-none-match, if-range, traceparent",
+        b"authorization, content-type, idempotency-key, last-event-id, range, if-none-match, if-range, traceparent, "
+        b"x-session-id",
     ),
     (b"access-control-max-age", b"600"),
 )
-EXPOSED = b"x-execution-id, x-request-id, retry-after, etag, content-range, content-disposition, location"
+EXPOSED = b"x-execution-id, x-session-id, x-request-id, retry-after, etag, content-range, content-disposition, location"
 
 
 class Keys:
