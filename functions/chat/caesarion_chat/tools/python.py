@@ -10,7 +10,7 @@ from urllib.parse import quote
 from caesarion.adapters.runs import Following, RunRequest
 from caesarion.errors import CaesarionError
 from caesarion.ids import DEFAULT_CONTEXT
-from caesarion.outputs import Stream, decode_output
+from caesarion.outputs import decode_output
 from caesarion_chat.shown import Shown
 from caesarion_chat.tools.tool import ToolContext, ToolResult, required_text
 
@@ -86,8 +86,7 @@ async def _followed(following: Following, shown: Shown, context: ToolContext) ->
                     continue
                 every_s = min(SLOWEST_S, max(SHOWN_EVERY_S, (time.monotonic() - began_s) / SLOWING))
                 due_s = shown_s + every_s - time.monotonic()
-                fresh = len(shown.items) > before and not isinstance(shown.items[-1].output, Stream)
-                if due_s <= 0 or (fresh and due_s <= every_s - SHOWN_EVERY_S):
+                if due_s <= 0 or (shown.items and not before):
                     show()
                 elif later is None:
                     later = loop.call_later(due_s, show)
