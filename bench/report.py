@@ -9,7 +9,7 @@ from typing import Any, Literal
 from bench.loads import Outcomes
 from bench.statistics import Summary, Verdict, summary
 
-Unit = Literal["ms", "MB/s", "sessions/s"]
+Unit = Literal["ms", "MB/s", "sessions/s", "tokens/s", "KB"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,14 @@ def measured(outcomes: Outcomes) -> Measured:
     return Measured(summary(outcomes.samples_ms), outcomes.tried, tuple(sorted(set(outcomes.failures))))
 
 
+def several(values: Sequence[float]) -> Measured:
+    """Return something that was measured a few times."""
+    return Measured(summary(values), len(values))
+
+
 def once(value: float) -> Measured:
     """Return something that was measured once."""
-    return Measured(summary([value]), 1)
+    return several([value])
 
 
 def figure(

@@ -46,6 +46,7 @@ class CompletionTurn:
         self.log = ChunkLog()
         self.stopping = asyncio.Event()
         self.failure: CaesarionError | None = None
+        self._kernel = asyncio.Lock()
         self._of = completions
         self._key = key
         self._request = request
@@ -72,6 +73,7 @@ class CompletionTurn:
             execution=ExecutionId(keyed_execution_id(f"{self._turn} {call_id}")),
             show=lambda output: None,
             stopping=self.stopping,
+            kernel=self._kernel,
             settings=self._of.settings.chat,
         )
 

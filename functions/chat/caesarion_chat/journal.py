@@ -14,7 +14,7 @@ from caesarion.adapters.sessions import Sessions
 from caesarion.errors import CaesarionError
 from caesarion.ids import SessionKey
 from caesarion_chat.transcript import Turn, folded
-from caesarion_chat.ui_stream import Chunk, ChunkLog, is_last
+from caesarion_chat.ui_stream import Chunk, ChunkLog, is_last, with_pauses
 
 CHAT = "/v1/journal/chat"
 PRELIMINARY_EVERY_S = 2.0
@@ -120,18 +120,23 @@ class TurnJournal:
         await self._stack.aclose()
 
     async def _write(self, log: ChunkLog) -> None:
-        """Write chunks as they come, those that come meanwhile together; of preliminary outputs only some."""
+        """Write chunks as they come, those that come meanwhile together; of preliminary outputs some, the last too."""
         loop = asyncio.get_running_loop()
-        written_s: dict[str, float] = {}
-        async for batch in log.follow():
-            kept = []
+        preliminary: dict[str, Chunk] = {}
+        written_s = 0.0
+        async for batch in with_pauses(log.follow(), PRELIMINARY_EVERY_S):
+            kept: list[Chunk] = []
             for chunk in batch:
                 if chunk.get("preliminary"):
-                    if loop.time() - written_s.get(chunk["toolCallId"], 0.0) < PRELIMINARY_EVERY_S:
-                        continue
-                    written_s[chunk["toolCallId"]] = loop.time()
-                if not chunk.get("transient"):
+                    preliminary[chunk["toolCallId"]] = chunk
+                else:
+                    preliminary.pop(chunk.get("toolCallId", ""), None)
                     kept.append(chunk)
+            ended = bool(kept) and is_last(kept[-1])
+            if preliminary and not ended and loop.time() - written_s >= PRELIMINARY_EVERY_S:
+                written_s = loop.time()
+                kept += preliminary.values()
+                preliminary.clear()
             if kept:
                 await self._sessions.call(self._key, "POST", self._path, document=kept)
 

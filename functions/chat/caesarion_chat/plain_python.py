@@ -25,5 +25,6 @@ class PlainPython:
             yield ToolCallDelta(0, "", "python", json.dumps({"code": messages[asked]["content"]}))
             yield Finished("tool-calls")
             return
-        yield TextDelta(HOW_TO_GIVE_A_KEY)
+        if all(each["content"] != HOW_TO_GIVE_A_KEY for each in messages):  # once a conversation
+            yield TextDelta(HOW_TO_GIVE_A_KEY)
         yield Finished("stop")

@@ -139,6 +139,7 @@ class DrivenTurn:
         self._settings = turns.settings
         self._key = key
         self._request = request
+        self._kernel = asyncio.Lock()
         self._executions: dict[str, str] = {}
         self._plan = Plan()
         self._preparing: asyncio.Future[Any] | None = None
@@ -181,6 +182,7 @@ class DrivenTurn:
             execution=ExecutionId(execution),
             show=show,
             stopping=self.stopping,
+            kernel=self._kernel,
             settings=self._settings.chat,
         )
 

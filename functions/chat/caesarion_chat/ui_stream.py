@@ -5,6 +5,7 @@ the latter and ends the turn.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
@@ -79,30 +80,37 @@ class ChunkLog:
             await changed.wait()
 
 
-async def as_events(
-    batches: AsyncIterator[list[Chunk]], encode: Callable[[Chunk], bytes] = encoded, keep_alive_s: float = KEEP_ALIVE_S
-) -> AsyncGenerator[bytes, None]:
-    """Yield chunks as events, a comment when nothing comes for a while, and the end mark."""
+async def with_pauses(batches: AsyncIterator[list[Chunk]], pause_s: float) -> AsyncGenerator[list[Chunk], None]:
+    """Yield the batches, and an empty one each time that nothing comes for a while."""
     iterator = aiter(batches)
     coming: asyncio.Future[list[Chunk] | None] = asyncio.ensure_future(_next(iterator))
     try:
         while True:
-            done, _ = await asyncio.wait({coming}, timeout=keep_alive_s)
+            done, _ = await asyncio.wait({coming}, timeout=pause_s)
             if not done:
-                yield KEEP_ALIVE
+                yield []
                 continue
             batch = coming.result()
             if batch is None:
-                break
-            if data := b"".join(map(encode, batch)):
-                yield data
+                return
+            yield batch
             coming = asyncio.ensure_future(_next(iterator))
-        yield DONE
     finally:
         coming.cancel()
         await asyncio.wait({coming})
         if isinstance(batches, AsyncGenerator):
             await batches.aclose()
+
+
+async def as_events(
+    batches: AsyncIterator[list[Chunk]], encode: Callable[[Chunk], bytes] = encoded, keep_alive_s: float = KEEP_ALIVE_S
+) -> AsyncGenerator[bytes, None]:
+    """Yield chunks as events, a comment when nothing comes for a while, and the end mark."""
+    async with contextlib.aclosing(with_pauses(batches, keep_alive_s)) as paused:
+        async for batch in paused:
+            if data := b"".join(map(encode, batch)) if batch else KEEP_ALIVE:
+                yield data
+    yield DONE
 
 
 async def _next(iterator: AsyncIterator[list[Chunk]]) -> list[Chunk] | None:

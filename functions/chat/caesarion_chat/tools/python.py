@@ -12,7 +12,7 @@ from caesarion.errors import CaesarionError
 from caesarion.ids import DEFAULT_CONTEXT
 from caesarion.outputs import decode_output
 from caesarion_chat.shown import Shown
-from caesarion_chat.tools.tool import ToolContext, ToolResult, required_text
+from caesarion_chat.tools.tool import ToolContext, ToolFailed, ToolResult, required_text
 
 SHOWN_EVERY_S = 0.1
 SLOWEST_S = 1.0
@@ -48,14 +48,17 @@ class Python:
             keyed=True,
         )
         shown = Shown(context.execution)
-        following = await context.runs.begin(await context.sandbox(), request)
-        stopping = asyncio.ensure_future(_interrupt_when_stopped(context))
-        try:
-            await _followed(following, shown, context)
-        finally:
-            stopping.cancel()
-            await asyncio.wait({stopping})
-            await following.aclose()
+        async with context.kernel:
+            if context.stopping.is_set():
+                raise ToolFailed("Not run: the user stopped the turn.")
+            following = await context.runs.begin(await context.sandbox(), request)
+            stopping = asyncio.ensure_future(_interrupt_when_stopped(context))
+            try:
+                await _followed(following, shown, context)
+            finally:
+                stopping.cancel()
+                await asyncio.wait({stopping})
+                await following.aclose()
         text = shown.for_model(context.settings.tool_text_chars)
         return ToolResult(_told(shown, context), text, tuple(shown.images()))
 

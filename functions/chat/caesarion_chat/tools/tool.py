@@ -31,7 +31,8 @@ class ToolContext:
 
     `sandbox` waits for the session's sandbox. `execution` is the id under which code of this call runs, once however
     often the call is tried. `show` gives the user a preliminary output in place of the one before. `stopping` is set
-    when the user stops the turn.
+    when the user stops the turn. `kernel` lets the code of a turn's calls run in their order, one after the other, so
+    that what has not begun when the user stops never does.
     """
 
     key: SessionKey
@@ -41,6 +42,7 @@ class ToolContext:
     execution: ExecutionId
     show: Callable[[Any], None]
     stopping: asyncio.Event
+    kernel: asyncio.Lock
     settings: ChatSettings
 
 
