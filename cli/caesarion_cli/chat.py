@@ -169,14 +169,24 @@ class Conversation:
     def _printing(self) -> tuple[Callable[..., None], Callable[[], None]]:
         out = standard.binary_output()
         printed: list[bytes] = []
+        preliminary: set[bytes] = set()
         at = 0
 
         def receive(line: bytes, chunk: Mapping[str, Any], shown: Any) -> None:
-            """Print a chunk unless it is the repetition, after a lost connection, of one that was printed."""
+            """Print a chunk unless it is the repetition, after a lost connection, of one that was printed.
+
+            Of preliminary outputs a repetition has the last ones only, so they have no place in the order.
+            """
             nonlocal at
             if chunk["type"] == "start":
                 at = 0
             digest = hashlib.sha256(line).digest()
+            if chunk.get("preliminary"):
+                if digest not in preliminary:
+                    preliminary.add(digest)
+                    out.write(line + b"\n")
+                    out.flush()
+                return
             known = at < len(printed) and printed[at] == digest
             if not known:
                 del printed[at:]
