@@ -5,6 +5,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from caesarion.errors import CaesarionError
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -32,4 +34,6 @@ class Background:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
-            logger.warning("background work failed", extra={"work": task.get_name(), "reason": repr(exc)[:500]})
+            expected = isinstance(exc, CaesarionError) and exc.status < 500  # a session closed meanwhile, for one
+            level = logging.INFO if expected else logging.WARNING
+            logger.log(level, "background work failed", extra={"work": task.get_name(), "reason": repr(exc)[:500]})
