@@ -28,7 +28,7 @@ OUTPUT = b'"outputs":[{'
 TURNS_BEFORE = 3
 TURNS_A_SESSION = 10
 STREAMS_AT_ONCE = 50
-STREAMS_HELD = 200
+STREAMS_HELD = 60
 MEMORY_OF_ONE_BYTES = 160 * 10**6
 CODES = {"print(1)": "code that ends at once", "print(1)\nimport time\ntime.sleep(0.2)": "code that goes on"}
 _CALLED = re.compile(re.escape(CALLED_AT).encode() + rb"([0-9.]+)")
@@ -48,7 +48,7 @@ class Sizes:
     held: int
 
 
-FULL = Sizes(10, 200, 100, 100, 40, 5, STREAMS_AT_ONCE, STREAMS_HELD)
+FULL = Sizes(5, 60, 20, 30, 20, 5, STREAMS_AT_ONCE, STREAMS_HELD)
 QUICK = Sizes(1, 3, 2, 2, 3, 1, 2, 2)
 
 
