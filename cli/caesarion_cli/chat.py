@@ -7,12 +7,10 @@ import contextlib
 import hashlib
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +23,7 @@ from caesarion_cli.chat_show import ChatShow
 from caesarion_cli.chat_stream import Turn, content_at
 from caesarion_cli.client import Api
 from caesarion_cli.failures import CODE_FAILED, INTERRUPTED, PLATFORM_FAILED, Failure, failures_told, note, tell
+from caesarion_cli.interrupts import first_ctrl_c
 from caesarion_cli.listings import moment, size, table
 from caesarion_cli.options import DEFAULT_URL, AsJson, SaveDir, Session, Url, connected
 from caesarion_cli.pictures import PictureFolder
@@ -132,7 +131,7 @@ class Conversation:
         turn = Turn(self.api, self.session, document, noted=_unheard if self._as_json else note)
         reader = TurnReader()
         receive, settle = self._printing() if self._as_json else self._showing(reader, waiting=document is not None)
-        with _stopping(turn):
+        with first_ctrl_c(turn.stop):
             try:
                 for line, chunk in turn.chunks():
                     shown = reader.take(chunk)
@@ -286,24 +285,6 @@ def _told() -> Iterator[None]:
             note("wait for its end and /retry, or open the chat again with --session to follow it.")
         if failure.code == "session_not_found":
             raise typer.Exit(PLATFORM_FAILED) from None
-
-
-@contextmanager
-def _stopping(turn: Turn) -> Iterator[None]:
-    presses = 0
-
-    def pressed(signum: int, frame: FrameType | None) -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 1:
-            raise KeyboardInterrupt
-        turn.stop()
-
-    before = signal.signal(signal.SIGINT, pressed)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _reading() -> "PromptSession[str]":

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from caesarion.terminal_text import overwritten
 from caesarion_cli.terminal import without_sequences
 
 PYTHON = "python"
@@ -303,25 +304,7 @@ def coloured(text: str) -> str:
 def as_seen(text: str) -> str:
     """Return what a terminal would show of text that goes back in its lines, as progress bars do."""
     plain = without_sequences(_OPEN_SEQUENCE.sub("", text))
-    if "\r" in plain or "\b" in plain:
-        plain = "\n".join(_overwritten(line) for line in plain.replace("\r\n", "\n").split("\n"))
-    return _STEERING.sub("", plain)
-
-
-def _overwritten(line: str) -> str:
-    if "\r" not in line and "\b" not in line:
-        return line
-    chars: list[str] = []
-    column = 0
-    for char in line:
-        if char == "\r":
-            column = 0
-        elif char == "\b":
-            column = max(0, column - 1)
-        else:
-            chars[column : column + 1] = [char]
-            column += 1
-    return "".join(chars)
+    return _STEERING.sub("", overwritten(plain))
 
 
 def _kept(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> tuple[str | None, str | None]:

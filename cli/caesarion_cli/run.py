@@ -18,6 +18,7 @@ from caesarion.ids import DEFAULT_CONTEXT, new_id
 from caesarion_cli import standard
 from caesarion_cli.client import Api, Execution
 from caesarion_cli.failures import CODE_FAILED, INTERRUPTED, PLATFORM_FAILED, Failure, failures_told, note
+from caesarion_cli.interrupts import first_ctrl_c
 from caesarion_cli.options import DEFAULT_URL, AsJson, Context, SaveDir, Session, Url, connected
 from caesarion_cli.pictures import PictureFolder
 from caesarion_cli.show import Show
@@ -95,7 +96,7 @@ def follow(execution: Execution, receive: Receive) -> str:
     When who reads our own output leaves, the code is interrupted too.
     """
     status = "died"
-    with _interrupting(execution):
+    with first_ctrl_c(execution.interrupt):
         try:
             for line, output in execution.outputs():
                 receive(line, output)
@@ -116,24 +117,6 @@ def this_terminal() -> Terminal:
         err_is_terminal=sys.stderr.isatty(),
         size=(size.columns, size.lines),
     )
-
-
-@contextmanager
-def _interrupting(execution: Execution) -> Iterator[None]:
-    presses = 0
-
-    def pressed(signum: int, frame: FrameType | None) -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 1:
-            raise KeyboardInterrupt
-        execution.interrupt()
-
-    before = signal.signal(signal.SIGINT, pressed)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _ended_by(signum: int, frame: FrameType | None) -> NoReturn:

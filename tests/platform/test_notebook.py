@@ -8,7 +8,7 @@ import httpx
 import nbformat
 import pytest
 
-from caesarion_execute.notebook import as_seen
+from caesarion.terminal_text import overwritten
 from tests.platform.conftest import Session, failure, gate, temporary_session
 
 Cell = dict[str, Any]
@@ -169,8 +169,8 @@ def test_odd_text_leaves_the_notebook_readable(session: Session) -> None:
     ],
 )
 def test_text_is_what_a_terminal_would_show(text: str, seen: str) -> None:
-    assert as_seen(text) == seen
+    assert overwritten(text) == seen
 
 
 def test_a_long_line_overwritten_a_million_times_is_shown_without_delay() -> None:
-    assert as_seen("x" * 5_000_000 + "\rab" * 1_000_000) == "ab" + "x" * 4_999_998
+    assert overwritten("x" * 5_000_000 + "\rab" * 1_000_000) == "ab" + "x" * 4_999_998

@@ -5,7 +5,6 @@ It knows neither wire nor journal: whoever starts it gives a `Work`, which takes
 
 import asyncio
 import json
-import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -28,7 +27,6 @@ from caesarion_chat.shown import cut_in_the_middle
 from caesarion_chat.tools import Tool, ToolContext, ToolFailed, ToolResult
 from caesarion_chat.ui_stream import Chunk
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AT_ONCE = 8

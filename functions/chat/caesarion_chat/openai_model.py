@@ -5,7 +5,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from caesarion.errors import ModelError
 from caesarion_chat.model import (
@@ -28,7 +28,6 @@ RETRIES = 2  # with the provider's own Retry-After, see the SDK
 CONNECT_TIMEOUT_S = 10.0
 RETRY_AFTER_S = 10.0
 NO_KEY_NEEDED = "none"
-T = TypeVar("T")
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",

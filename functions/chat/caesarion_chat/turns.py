@@ -147,8 +147,7 @@ class DrivenTurn:
     def is_for(self, request: UiRequest) -> bool:
         """Whether a request asks for this turn again."""
         mine = self._request
-        same = (request.message_id, request.text, request.trigger) == (mine.message_id, mine.text, mine.trigger)
-        return same and request.trigger == "submit-message"
+        return mine.trigger == "submit-message" and request.repeats(mine.message_id, mine.text)
 
     def emit(self, chunk: Chunk) -> None:
         """See `Work`."""
@@ -203,7 +202,7 @@ class DrivenTurn:
             turns, count = await history(sessions, key)
             last = turns[-1] if turns else None
             runs = last is not None and last.reason is None and await is_driven(sessions, key, last.id)
-            if last is not None and (runs or last.reason is not None) and self._is_again(last):
+            if last is not None and (runs or last.reason is not None) and request.repeats(last.message_id, last.text):
                 await self.journal.abandon()
                 return last.id
             if runs:
@@ -308,13 +307,6 @@ class DrivenTurn:
             self.emit({"type": "finish-step"})
         whole = closed(before.messages)
         return [message for message in whole if message.get("tool_call_id") not in pending]
-
-    def _is_again(self, last: Turn) -> bool:
-        request = self._request
-        return request.trigger == "submit-message" and (last.message_id, last.text) == (
-            request.message_id,
-            request.text,
-        )
 
     def _begun(self, turns: list[Turn], last: Turn | None) -> dict[str, Any]:
         """Return the record of this turn's beginning."""

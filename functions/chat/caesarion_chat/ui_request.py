@@ -41,6 +41,10 @@ class UiRequest:
     earlier: tuple[Message, ...] = ()
     model: str | None = None
 
+    def repeats(self, message_id: str, text: str) -> bool:
+        """Whether this is the message with this id and text, sent again."""
+        return self.trigger == "submit-message" and (self.message_id, self.text) == (message_id, text)
+
 
 def decode_ui_request(document: object, *, max_message_chars: int) -> UiRequest:
     """Return the request. Raises InvalidRequest, TooLarge or UnsupportedType that names what is wrong."""

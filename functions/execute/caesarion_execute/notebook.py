@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from caesarion.terminal_text import overwritten
+
 Document = dict[str, Any]
 
 _JSON_TYPE = re.compile(r"application/(.*\+)?json")
@@ -75,7 +77,7 @@ def _outputs(records: Iterable[Mapping[str, Any]], displays: dict[str, list[Docu
         _append(shown, {"output_type": "stream", "name": "stderr", "text": [f"[{dropped_bytes} bytes {NOT_KEPT}]\n"]})
     for output in shown:
         if output["output_type"] == "stream":
-            output["text"] = as_seen("".join(output["text"]))
+            output["text"] = overwritten("".join(output["text"]))
     return shown
 
 
@@ -113,32 +115,3 @@ def _bundle(data: Mapping[str, Any]) -> Document:
         kind: value if isinstance(value, str) or _JSON_TYPE.fullmatch(kind) else json.dumps(value)
         for kind, value in data.items()
     }
-
-
-def as_seen(text: str) -> str:
-    r"""Return what a terminal would show of `text` after carriage returns and backspaces: of ``"10%\r20%"`` the 20%."""
-    if "\r" not in text and "\b" not in text:
-        return text
-    return "\n".join(_line_as_seen(line.removesuffix("\r")) for line in text.split("\n"))
-
-
-def _line_as_seen(line: str) -> str:
-    if "\b" not in line:
-        seen: list[str] = []
-        width = 0
-        for piece in reversed(line.split("\r")):
-            if len(piece) > width:
-                seen.append(piece[width:])
-                width = len(piece)
-        return "".join(seen)
-    cells: list[str] = []
-    column = 0
-    for char in line:
-        if char == "\r":
-            column = 0
-        elif char == "\b":
-            column = max(0, column - 1)
-        else:
-            cells[column : column + 1] = [char]
-            column += 1
-    return "".join(cells)
