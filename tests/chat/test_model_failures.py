@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from caesarion.ids import new_id
 from tests.chat.conftest import Chat, Chunk, chat_product, outputs_of, said
 from tests.chat.scripted_model import Call, CallTools, Cut, Fail, Hang, Say, Step
 from tests.conftest import ProductServer
-from tests.platform.conftest import client_of, log_lines
+from tests.platform.conftest import LogLines, client_of, log_lines
 
 __all__ = ["log_lines"]
 
@@ -182,15 +181,12 @@ SECRETS = ("code-of-the-test", "output-of-the-test", "question-of-the-test", "wo
 
 
 @pytest.mark.parametrize("end", [Say("words-of-the-model"), Fail(400, "words-of-the-model"), Cut("words-of-the-model")])
-def test_the_log_tells_of_turns_and_not_of_what_was_said(
-    server: ProductServer, log_lines: list[dict[str, Any]], end: Step
-) -> None:
+def test_the_log_tells_of_turns_and_not_of_what_was_said(server: ProductServer, log_lines: LogLines, end: Step) -> None:
     with chat_product(server, [CallTools([Call("python", {"code": SECRET_CODE})]), end]) as product:
         chat = Chat(ONE_CHAT, product.replica(OPENAI_API_KEY=KEY))
         chunks = chat.ask("question-of-the-test")
         assert outputs_of(chunks)[0]["outputs"][0]["text"] == "output-of-the-test\n"
-    mine = [line for line in log_lines if line.get("session") == chat.id]
-    assert mine
+    mine = log_lines.having(session=chat.id)
     assert not any(secret in json.dumps(log_lines) for secret in SECRETS)
     assert not any("Traceback" in json.dumps(line) for line in mine)
 

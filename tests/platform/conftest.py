@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -160,8 +161,21 @@ def alices(alice: httpx.Client) -> Session:
     return new_session(alice)
 
 
+class LogLines(list[dict[str, Any]]):
+    """The lines logged so far."""
+
+    def having(self, count: int = 1, **fields: Any) -> list[dict[str, Any]]:
+        """Wait until this many lines have these fields, and return all that have them.
+
+        The line of a request is written after the last byte of its answer, so a client may be ahead of it.
+        """
+        while len(found := [line for line in list(self) if fields.items() <= line.items()]) < count:
+            time.sleep(0.01)
+        return found
+
+
 @pytest.fixture
-def log_lines() -> Iterator[list[dict[str, Any]]]:
+def log_lines() -> Iterator[LogLines]:
     """What the product logs during the test, as the JSON it writes."""
     kept = _Kept()
     root = logging.getLogger()
@@ -176,7 +190,7 @@ def log_lines() -> Iterator[list[dict[str, Any]]]:
 class _Kept(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
-        self.lines: list[dict[str, Any]] = []
+        self.lines = LogLines()
         self.setFormatter(JsonFormatter())
 
     def emit(self, record: logging.LogRecord) -> None:

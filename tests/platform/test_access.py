@@ -16,7 +16,7 @@ from caesarion.principals import key_digest, records_from_env
 from caesarion_execute.app import build_app
 from caesarion_execute.settings import Settings
 from tests.conftest import ProductServer
-from tests.platform.conftest import KEYS, client_of, failure
+from tests.platform.conftest import KEYS, LogLines, client_of, failure
 
 PAGE = "https://app.example"
 LOCAL_NAMES = ["localhost", "LOCALHOST:80", "127.0.0.1", "127.9.9.9:1", "[::1]:8080", "here.localhost"]
@@ -169,10 +169,10 @@ async def test_mounted_in_another_app_the_same_paths_need_a_key(product_server: 
             assert failure(await stranger.get(f"/api{path}")) == (401, "unauthorized")
 
 
-def test_no_key_stands_in_the_log(alice: httpx.Client, log_lines: list[dict[str, Any]]) -> None:
+def test_no_key_stands_in_the_log(alice: httpx.Client, log_lines: LogLines) -> None:
     alice.get("/sessions")
     alice.get("/sessions", headers={"Authorization": "Bearer cz_wrong"})
-    lines = [line for line in log_lines if line["message"] == "request"]
+    lines = log_lines.having(2, message="request")
     assert [line["principal"] for line in lines] == ["alice", None]
     assert "cz_" not in json.dumps(log_lines)
 

@@ -5,7 +5,6 @@ import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +17,7 @@ from caesarion.ids import PrincipalId, SessionKey
 from caesarion.ports import Sandbox, Sandboxes, SessionSpec
 from caesarion_cli.all_in_one import Settings, build_app
 from tests.conftest import ProductServer
-from tests.platform.conftest import Session, failure
+from tests.platform.conftest import LogLines, Session, failure
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 JSON = {"Content-Type": "application/json"}
@@ -106,7 +105,7 @@ def test_a_session_id_that_cannot_be_is_told_what_it_must_be(client: httpx.Clien
 
 @pytest.mark.anyio
 async def test_every_route_tells_an_unexpected_failure_without_its_details(
-    broken: httpx.AsyncClient, app: Starlette, log_lines: list[dict[str, Any]]
+    broken: httpx.AsyncClient, app: Starlette, log_lines: LogLines
 ) -> None:
     for path, methods in routes(app):
         if "{session}" not in path:
@@ -120,7 +119,7 @@ async def test_every_route_tells_an_unexpected_failure_without_its_details(
             reply = await broken.request(method, filled(path), **form)
             assert failure(reply) == (500, "internal"), (method, path, reply.text)
             assert "secret" not in reply.text
-    logged = [line for line in log_lines if "exception" in line]
+    logged = [line for line in log_lines.having(message="request failed unexpectedly") if "exception" in line]
     assert all("secret detail" in line["exception"] and line["request"] for line in logged)
     assert logged
 
@@ -135,24 +134,22 @@ async def test_readiness_names_what_fails(broken: httpx.AsyncClient) -> None:
     assert (await broken.get("/health/live")).status_code == 200
 
 
-def test_a_failure_is_found_in_the_log_by_its_id(
-    client: httpx.Client, session: Session, log_lines: list[dict[str, Any]]
-) -> None:
+def test_a_failure_is_found_in_the_log_by_its_id(client: httpx.Client, session: Session, log_lines: LogLines) -> None:
     path = f"{session.executions}/e_unknown"
     trace = "0af7651916cd43dd8448eb211c80319c"
     reply = client.get(path, headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
     error_id = reply.json()["error"]["id"]
-    line = next(line for line in log_lines if line.get("request") == error_id and line["message"] == "request")
+    [line] = log_lines.having(request=error_id, message="request")
     assert (line["status"], line["method"], line["principal"]) == (404, "GET", "local")
     assert line["route"] == "/sessions/{session}/executions/{execution}"
     assert (line["session"], line["execution"], line["trace"]) == (session.id, "e_unknown", trace)
     assert line["sent_bytes"] == len(reply.content)
 
 
-def test_the_log_has_neither_code_nor_outputs(session: Session, log_lines: list[dict[str, Any]]) -> None:
+def test_the_log_has_neither_code_nor_outputs(session: Session, log_lines: LogLines) -> None:
     execution = session.run("print('con' + 'fidential')  # private")[0]["execution"]
     assert session.client.get("/sessions").status_code == 200
-    assert any(line.get("execution") == execution and line["received_bytes"] > 0 for line in log_lines)
+    assert log_lines.having(execution=execution, message="request")[0]["received_bytes"] > 0
     assert "confidential" not in json.dumps(log_lines)
     assert "private" not in json.dumps(log_lines)
 
@@ -287,11 +284,10 @@ def test_head_tells_what_get_would_without_a_body(client: httpx.Client, session:
         assert head.headers["content-type"] == got.headers["content-type"]
 
 
-def test_a_sender_that_breaks_off_leaves_no_trace(session: Session, log_lines: list[dict[str, Any]]) -> None:
+def test_a_sender_that_breaks_off_leaves_no_trace(session: Session, log_lines: LogLines) -> None:
     url = session.client.base_url
     with socket.create_connection((url.host, url.port or 80)) as connection:
         head = f"POST {session.executions} HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: 100\r\n\r\n"
         connection.sendall(head.encode() + b'{"code": "never = 1"')
-    while not any(line.get("status") == 499 for line in log_lines):
-        pass
+    log_lines.having(status=499)
     assert session.said("print('never' in globals())") == "False\n"
