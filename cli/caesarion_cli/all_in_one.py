@@ -1,7 +1,8 @@
-"""All functions as one app: their routes side by side on one platform, with the settings of all of them."""
+"""All functions as one app: their routes side by side on one platform, with the settings of all, and the page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -11,10 +12,14 @@ import caesarion_chat.settings
 import caesarion_execute.app
 import caesarion_execute.settings
 from caesarion.adapters.asgi.access import Keys
+from caesarion.adapters.asgi.page import INDEX, Page
+from caesarion.adapters.local_machine import UPLOAD_TYPES
 from caesarion.adapters.platform import Platform
 from caesarion.errors import ConfigError
 from caesarion.ports import Sandboxes
-from caesarion.settings import LocalSettings, SandboxSettings, ServingSettings
+from caesarion.settings import LocalSettings, PageSettings, Reader, SandboxSettings, ServingSettings
+
+CHECKOUT_PAGE = Path(__file__).parents[2] / "frontend" / "out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +28,20 @@ class Settings:
 
     execute: caesarion_execute.settings.Settings
     chat: caesarion_chat.settings.Settings
+    page: PageSettings
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
         """Return the settings of `env`. Raises ConfigError that names every variable that cannot be used."""
         read: list[Any] = []
         problems: dict[str, None] = {}
-        for kind in (caesarion_execute.settings.Settings, caesarion_chat.settings.Settings):
+        for from_env in (
+            caesarion_execute.settings.Settings.from_env,
+            caesarion_chat.settings.Settings.from_env,
+            _page_settings,
+        ):
             try:
-                read.append(kind.from_env(env))
+                read.append(from_env(env))
             except ConfigError as error:
                 problems |= dict.fromkeys(error.message.splitlines())
         if problems:
@@ -52,13 +62,13 @@ class Settings:
 
 
 def groups() -> list[type[Any]]:
-    """Return the groups of settings of all functions, each once."""
+    """Return the groups of settings of all functions and the page, each once."""
     kinds: list[Any] = [
         field.default_factory
         for settings in (caesarion_execute.settings.Settings, caesarion_chat.settings.Settings)
         for field in fields(settings)
     ]
-    return list(dict.fromkeys(kinds))
+    return list(dict.fromkeys([*kinds, PageSettings]))
 
 
 def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette:
@@ -69,6 +79,41 @@ def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette
         *caesarion_chat.app.chat_routes(platform, settings.chat),
     ]
     return platform.app(routes, keys, _document)
+
+
+def with_page(functions: Starlette, settings: Settings) -> Page:
+    """Return the page in front of the app of the functions; where none is built, a note that says so.
+
+    Raises ConfigError when the page cannot be read.
+    """
+    page = settings.page
+    directory = Path(page.directory) if page.directory else CHECKOUT_PAGE
+    built = (directory / INDEX).is_file()
+    try:
+        return Page(functions, directory if built else None, page_config(settings), page.origins)
+    except OSError as exc:
+        raise ConfigError(f"The page cannot be read: {exc.strerror}, {exc.filename}.") from exc
+
+
+def page_config(settings: Settings) -> dict[str, Any]:
+    """Return what the page is told: where functions are (empty is where it came from), the model if any, uploads."""
+    model, sandbox = settings.chat.model, settings.sandbox
+    return {
+        "execute_url": settings.page.execute_url,
+        "chat_url": settings.page.chat_url,
+        **({"model": model.model} if model.configured else {}),
+        "max_upload_bytes": sandbox.max_upload_bytes,
+        "upload_types": [f".{name}" for name in dict.fromkeys((*UPLOAD_TYPES, *sandbox.upload_types))],
+    }
+
+
+def _page_settings(env: Mapping[str, str]) -> PageSettings:
+    reader = Reader(env)
+    page = reader.group(PageSettings)
+    if page.directory and not Path(page.directory, INDEX).is_file():
+        reader.problem(f"CAESARION_PAGE_DIR must be a folder with the page's {INDEX}, got {page.directory!r}")
+    reader.check()
+    return page
 
 
 def _document() -> dict[str, Any]:

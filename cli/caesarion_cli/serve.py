@@ -1,4 +1,4 @@
-"""All functions in one process: `caesarion serve`, which is what `make run` starts."""
+"""All functions and the page in one process: `caesarion serve`, which is what `make run` starts."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from caesarion.errors import CaesarionError, ConfigError
 from caesarion.logs import configure
 from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
-from caesarion_cli.all_in_one import Settings, build_app
+from caesarion_cli.all_in_one import Settings, build_app, with_page
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ async def serve(settings: Settings) -> None:
             sandboxes = await asyncio.to_thread(LocalSandboxes, settings.sandbox, settings.local)
         try:
             if await _done_before(stopping, sandboxes.ready()):
-                await _serve(build_app(sandboxes, settings, Keys(key_file)), listening, stopping)
+                functions = build_app(sandboxes, settings, Keys(key_file))
+                await _serve(with_page(functions, settings), listening, stopping)
         finally:
             await sandboxes.shutdown(keep=settings.local.keep_sandboxes)
 

@@ -4,6 +4,7 @@ A function composes the groups it needs and reads them once at start through one
 that cannot be read together. Each field is annotated with its `Variable`; documentation and tests are made from that.
 """
 
+import contextlib
 import os.path
 import re
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ Confinement = Literal["bubblewrap", "none"]
 GIB = 1024**3
 MIB = 1024**2
 _LOOPBACK_NAMES = frozenset({"localhost", "::1"})
+_ADDRESS = re.compile(r"https?://[a-z0-9._-]+(:[0-9]+)?(/[a-z0-9._~%/-]*)?", re.IGNORECASE)
 _OCTET = re.compile(r"25[0-5]|2[0-4][0-9]|1?[0-9]{1,2}")
 
 
@@ -293,6 +295,51 @@ class ServingSettings:
             "seconds",
         ),
     ] = 60.0
+
+
+def functions_address(value: str) -> str:
+    """Return where functions answer, without a slash at the end: an origin that a header can name, perhaps a path."""
+    address = value.rstrip("/")
+    with contextlib.suppress(ValueError):
+        if _ADDRESS.fullmatch(address) and origins(origin_of(address)):
+            return address
+    raise ValueError("an address such as 'https://api.example.com' or 'https://example.com/caesarion'")
+
+
+def origin_of(address: str) -> str:
+    """Return scheme, host and port of an address of functions."""
+    return "/".join(address.split("/")[:3]).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class PageSettings:
+    """The page that `caesarion serve` serves, and where its functions are."""
+
+    directory: Annotated[
+        str,
+        Variable(
+            "CAESARION_PAGE_DIR", "Folder of the page as it was built; by default frontend/out of the checkout.", text
+        ),
+    ] = ""
+    execute_url: Annotated[
+        str,
+        Variable(
+            "CAESARION_PAGE_EXECUTE_URL",
+            "Where the page finds execute; by default where it came from.",
+            functions_address,
+        ),
+    ] = ""
+    chat_url: Annotated[
+        str,
+        Variable(
+            "CAESARION_PAGE_CHAT_URL", "Where the page finds chat; by default where it came from.", functions_address
+        ),
+    ] = ""
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of functions that are elsewhere, each once."""
+        return tuple(dict.fromkeys(origin_of(url) for url in (self.execute_url, self.chat_url) if url))
 
 
 class Reader:

@@ -31,7 +31,10 @@ PREFLIGHT_HEADERS = (
     ),
     (b"access-control-max-age", b"600"),
 )
-EXPOSED = b"x-execution-id, x-session-id, x-request-id, retry-after, etag, content-range, content-disposition, location"
+EXPOSED = (
+    b"x-execution-id, x-session-id, x-request-id, x-vercel-ai-ui-message-stream, retry-after, etag, content-range, "
+    b"content-disposition, location"
+)
 
 
 class Keys:

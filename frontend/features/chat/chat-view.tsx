@@ -1,0 +1,154 @@
+"use client";
+
+import { ArrowDown } from "lucide-react";
+import { type ReactNode, useCallback, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { Button } from "@/components/ui/button";
+import { DropZone } from "@/features/files/uploads";
+import { SandboxNotice } from "@/features/sessions/sandbox";
+import { useSessions } from "@/features/sessions/store";
+import { announce } from "@/lib/announce";
+import { useShortcut } from "@/lib/shortcuts";
+import { useConfig } from "@/lib/use-config";
+import styles from "./chat-view.module.css";
+import { Composer, type ComposerHandle } from "./composer";
+import { type MessageActions, MessageView } from "./message-view";
+import messageStyles from "./message-view.module.css";
+import { TurnStatus } from "./turn-status";
+import { useConversation } from "./use-conversation";
+import { useFreshness } from "./use-freshness";
+import { useStickToBottom } from "./use-stick-to-bottom";
+
+export interface ChatViewProps {
+  session: string;
+  /** Text to put into the message box, from an example on the first page. */
+  draft?: string;
+  /** What an empty conversation shows. */
+  welcome?: ReactNode;
+}
+
+const WAIT = "Wait for the answer, or stop it first.";
+
+/** A session's conversation and the box to go on with it. */
+export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode {
+  const shown = useConversation(session);
+  const { conversation, messages, busy, phase, stopping, loaded, returned } = shown;
+  const { touch } = useSessions();
+  const config = useConfig();
+  const { scroller, content, atEnd, toEnd } = useStickToBottom();
+  const [editing, setEditing] = useState<string>();
+  const composer = useRef<ComposerHandle>(null);
+  const list = useRef<HTMLDivElement>(null);
+  const fromBox = useRef(false);
+  const code = config !== undefined && config.model === undefined;
+
+  useFreshness(session, phase === "answering", messages.length);
+  useLayoutEffect(() => {
+    if (loaded) toEnd();
+  }, [loaded, toEnd]);
+  const stop = useCallback(() => void conversation.stop(), [conversation]);
+  useShortcut("stop", stop, busy);
+  useShortcut("focusComposer", () => composer.current?.focus());
+
+  const actions = useMemo<MessageActions>(
+    () => ({
+      startEdit: (id) => {
+        fromBox.current = false;
+        setEditing(id);
+      },
+      cancelEdit: (id) => {
+        setEditing(undefined);
+        const edit = fromBox.current ? "" : `[data-edit="${CSS.escape(id)}"]`;
+        requestAnimationFrame(() => {
+          const button = edit && list.current?.querySelector<HTMLElement>(edit);
+          if (button) button.focus();
+          else composer.current?.focus();
+        });
+      },
+      saveEdit: (id, text) => {
+        if (conversation.busy) return announce(WAIT);
+        setEditing(undefined);
+        composer.current?.focus();
+        toEnd();
+        void conversation.edit(id, text);
+      },
+      answerAgain: (id) => {
+        if (conversation.busy) return announce(WAIT);
+        composer.current?.focus();
+        toEnd();
+        void conversation.answerAgain(id);
+      },
+      stop,
+    }),
+    [conversation, toEnd, stop],
+  );
+
+  const send = (text: string, files: string[]): void => {
+    void conversation.send(text, files);
+    touch(session, text);
+    toEnd();
+  };
+  const editLast = (): void => {
+    const last = messages.findLast((message) => message.role === "user");
+    if (last === undefined || busy) return;
+    fromBox.current = true;
+    setEditing(last.id);
+  };
+
+  const empty = loaded && messages.length === 0 && !busy;
+  return (
+    <DropZone session={session}>
+      <div className={styles.view}>
+        <div className={styles.middle}>
+          {/* A region that scrolls must be reachable by keyboard. */}
+          {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
+          <div ref={scroller} className={styles.scroller} role="region" aria-label="Conversation" tabIndex={0}>
+            <div ref={content} className={styles.content}>
+              {empty && (welcome ?? <p className={styles.empty}>Nothing here yet. Write the first message below.</p>)}
+              <div ref={list} className={`${styles.messages} ${busy ? messageStyles.busy : ""}`}>
+                {messages.map((message, index) => {
+                  const last = index === messages.length - 1;
+                  return (
+                    <MessageView
+                      key={message.id}
+                      session={session}
+                      message={message}
+                      last={last}
+                      live={last && busy}
+                      editing={editing === message.id}
+                      code={code}
+                      actions={actions}
+                    />
+                  );
+                })}
+              </div>
+              <TurnStatus shown={shown} />
+            </div>
+          </div>
+          {!atEnd && (
+            <div className={styles.jump}>
+              <Button className={styles.jumpButton} onClick={toEnd}>
+                <ArrowDown aria-hidden size={16} />
+                Jump to latest
+              </Button>
+            </div>
+          )}
+        </div>
+        <div className={styles.foot}>
+          <SandboxNotice session={session} />
+          <Composer
+            ref={composer}
+            session={session}
+            draft={draft}
+            returned={returned}
+            busy={busy}
+            stopping={stopping}
+            ready={loaded}
+            onSend={send}
+            onStop={stop}
+            onEditLast={editLast}
+          />
+        </div>
+      </div>
+    </DropZone>
+  );
+}

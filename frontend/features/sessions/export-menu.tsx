@@ -1,0 +1,103 @@
+"use client";
+
+import { ClipboardCopy, Download, FileText, NotebookPen } from "lucide-react";
+import { type ReactNode, useState } from "react";
+import { Button } from "@/components/ui/button";
+import { Dialog } from "@/components/ui/dialog";
+import { Menu } from "@/components/ui/menu";
+import { announce } from "@/lib/announce";
+import { ApiError, request, urlOf, wordsOf } from "@/lib/api";
+import styles from "./export-menu.module.css";
+import { cellsAsMarkdown, messagesAsMarkdown } from "./export-markdown";
+import { loadMessages, loadPart, type SessionMeta, useSession } from "./store";
+import { fileNameFrom } from "./titles";
+
+const NOTHING_RAN =
+  "The session has no sandbox now, so there is no history of what ran. Run something first, " +
+  "or export Markdown, which is made from what this browser keeps.";
+const REVOKE_AFTER_MS = 60_000;
+
+/** What a session can be taken away as. */
+export function ExportMenu({ session }: { session: string }): ReactNode {
+  const meta = useSession(session);
+  const [problem, setProblem] = useState<string>();
+  const act = (action: () => Promise<string>): void => {
+    action().then(announce, (error: unknown) => setProblem(wordsOf(error)));
+  };
+  const name = fileNameFrom(meta?.title ?? "session");
+
+  return (
+    <>
+      <Menu
+        trigger={
+          <Button look="quiet" className={styles.export}>
+            <Download aria-hidden size={16} />
+            <span className={styles.word}>Export</span>
+          </Button>
+        }
+        items={[
+          {
+            label: "Notebook (.ipynb)",
+            hint: "What ran in the kernel, with outputs",
+            icon: <NotebookPen aria-hidden />,
+            onSelect: () =>
+              act(async () => {
+                save(await notebook(session), `${name}.ipynb`);
+                return "Notebook saved.";
+              }),
+          },
+          {
+            label: "Markdown (.md)",
+            hint: "The session as this browser keeps it",
+            icon: <FileText aria-hidden />,
+            onSelect: () =>
+              act(async () => {
+                save(new Blob([await markdown(session, meta)], { type: "text/markdown" }), `${name}.md`);
+                return "Markdown saved.";
+              }),
+          },
+          {
+            label: "Copy as Markdown",
+            icon: <ClipboardCopy aria-hidden />,
+            onSelect: () =>
+              act(async () => {
+                await navigator.clipboard.writeText(await markdown(session, meta));
+                return "Copied as Markdown.";
+              }),
+          },
+        ]}
+      />
+      <Dialog
+        open={problem !== undefined}
+        onClose={() => setProblem(undefined)}
+        title="Not exported"
+        description={problem}
+      />
+    </>
+  );
+}
+
+async function notebook(session: string): Promise<Blob> {
+  try {
+    return await (await request("execute", `/sessions/${encodeURIComponent(session)}/notebook.ipynb`)).blob();
+  } catch (error) {
+    if (error instanceof ApiError && (error.status === 404 || error.status === 410)) throw new Error(NOTHING_RAN);
+    throw error;
+  }
+}
+
+async function markdown(session: string, meta: SessionMeta | undefined): Promise<string> {
+  const base = new URL(await urlOf("execute", "/"), location.href);
+  const absolute = (path: string): string => new URL(path, base).href;
+  const title = meta?.title ?? "Session";
+  if (meta?.kind === "notebook") return cellsAsMarkdown(title, await loadPart(session, "cells"), absolute);
+  return messagesAsMarkdown(title, await loadMessages(session), absolute);
+}
+
+function save(blob: Blob, name: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), REVOKE_AFTER_MS);
+}

@@ -1,0 +1,117 @@
+import { z } from "@/lib/zod";
+import { ApiError } from "@/lib/api";
+
+/** A session as execute tells it; what only a running sandbox knows may be missing. */
+export const sessionDocumentSchema = z.object({
+  state: z.enum(["starting", "ready", "busy", "suspended"]),
+  created_at: z.string().optional(),
+  last_activity_at: z.string().optional(),
+  expires_at: z.string().optional(),
+  generation: z.number().optional(),
+  memory_bytes: z.number().optional(),
+  memory_limit_bytes: z.number().optional(),
+  disk_bytes: z.number().optional(),
+  disk_limit_bytes: z.number().optional(),
+  contexts: z
+    .array(z.object({ name: z.string(), state: z.string(), execution_count: z.number().optional() }))
+    .optional(),
+});
+export type SessionDocument = z.infer<typeof sessionDocumentSchema>;
+
+/** What was asked and answered last; `server_ms` is the server's clock then, as far as it is known. */
+export interface Answer {
+  /** Undefined: the server has no such session. */
+  document: SessionDocument | undefined;
+  server_ms: number;
+}
+
+/** What this browser remembers of a session's sandbox. */
+export const seenSchema = z.object({
+  created_at: z.string(),
+  generation: z.number().optional(),
+  /** The generation that the user knows of. */
+  acknowledged: z.number().optional(),
+  /** The server did not have it any more, and the user was told. */
+  gone: z.boolean(),
+  /** Another sandbox took its place, without the old files, and the user was not told yet. */
+  replaced: z.boolean(),
+});
+export type Seen = z.infer<typeof seenSchema>;
+
+export type SandboxState =
+  "unknown" | "not started" | "starting" | "ready" | "busy" | "idle" | "suspended" | "gone" | "unreachable";
+
+const IDLE_AFTER_MS = 60_000;
+const POLL_MS = 5_000;
+const SLOW_POLL_MS = 30_000;
+const SOONEST_POLL_MS = 1_000;
+
+/** Return what the user is told of the sandbox. `failure` is why the last question had no answer. */
+export function sandboxState(answer: Answer | undefined, failure: unknown, seen: Seen | null): SandboxState {
+  if (failure !== null && failure !== undefined) return isUnreachable(failure) ? "unreachable" : "unknown";
+  if (answer === undefined) return "unknown";
+  if (answer.document === undefined) return seen === null ? "not started" : "gone";
+  const { state, last_activity_at } = answer.document;
+  if (state !== "ready" || last_activity_at === undefined) return state;
+  return answer.server_ms - Date.parse(last_activity_at) > IDLE_AFTER_MS ? "idle" : "ready";
+}
+
+/** Return what is remembered after an answer; the same object when nothing changed. */
+export function seenAfter(seen: Seen | null, document: SessionDocument | undefined): Seen | null {
+  if (document === undefined) return seen === null || seen.gone ? seen : { ...seen, gone: true };
+  const { created_at, generation } = document;
+  if (created_at === undefined) return seen;
+  if (seen === null || seen.created_at !== created_at) {
+    return { created_at, generation, acknowledged: generation, gone: false, replaced: seen !== null && !seen.gone };
+  }
+  const next: Seen = {
+    ...seen,
+    generation: generation ?? seen.generation,
+    acknowledged: seen.acknowledged ?? generation,
+    gone: false,
+  };
+  const same = next.generation === seen.generation && next.acknowledged === seen.acknowledged && !seen.gone;
+  return same ? seen : next;
+}
+
+export function acknowledged(seen: Seen): Seen {
+  return { ...seen, acknowledged: seen.generation, replaced: false };
+}
+
+/** What was lost without the user's knowing: the variables, or the files too. */
+export function lostOf(seen: Seen | null): "variables" | "all" | undefined {
+  if (seen === null || seen.gone) return undefined;
+  if (seen.replaced) return "all";
+  return (seen.generation ?? 0) > (seen.acknowledged ?? seen.generation ?? 0) ? "variables" : undefined;
+}
+
+/** Seconds until an idle sandbox is suspended. */
+export function expiresIn(answer: Answer | undefined): number | undefined {
+  const expires_at = answer?.document?.expires_at;
+  if (answer === undefined || expires_at === undefined) return undefined;
+  return Math.max(0, (Date.parse(expires_at) - answer.server_ms) / 1000);
+}
+
+/** When to ask again, in milliseconds; false for not by itself. */
+export function pollAfter(state: SandboxState, expires_in_s: number | undefined, expected: boolean): number | false {
+  switch (state) {
+    case "starting":
+      return SOONEST_POLL_MS;
+    case "ready":
+    case "busy":
+    case "unknown":
+    case "unreachable":
+      return POLL_MS;
+    case "idle":
+      return Math.min(SLOW_POLL_MS, Math.max(SOONEST_POLL_MS, ((expires_in_s ?? Infinity) + 1) * 1000));
+    case "suspended":
+    case "gone":
+      return SLOW_POLL_MS;
+    case "not started":
+      return expected ? POLL_MS : false;
+  }
+}
+
+function isUnreachable(failure: unknown): boolean {
+  return failure instanceof ApiError && [0, 502, 503, 504].includes(failure.status);
+}
