@@ -149,6 +149,16 @@ def test_pictures_and_large_forms_go_by_address(kind: str, form: Any, inline: bo
     assert item.get("urls", {}) == ({} if inline else {kind: f"/1/{kind}"})
 
 
+def test_a_picture_by_address_tells_its_size_so_that_a_page_keeps_its_place() -> None:
+    head = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+    picture = base64.b64encode(head + bytes(40)).decode()
+    [item] = told(DisplayData({"image/png": picture}, {"own": 1}))
+    assert item["metadata"] == {"own": 1, "image/png": {"width": 640, "height": 480}}
+    for broken in ("", "no picture", picture[:20], base64.b64encode(bytes(64)).decode()):
+        [item] = told(DisplayData({"image/png": broken}, {}))
+        assert item["metadata"] == {}
+
+
 def test_an_updated_picture_has_the_address_of_its_update() -> None:
     [item] = told(display("old", "d"), out(""), UpdateDisplayData({"image/png": PNG}, {}, "d"))[:1]
     assert (item["seq"], item["urls"]) == (3, {"image/png": "/3/image/png"})

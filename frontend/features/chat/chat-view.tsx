@@ -5,13 +5,15 @@ import { type ReactNode, useCallback, useLayoutEffect, useMemo, useRef, useState
 import { Button } from "@/components/ui/button";
 import { DropZone } from "@/features/files/uploads";
 import { SandboxNotice } from "@/features/sessions/sandbox";
-import { useSessions } from "@/features/sessions/store";
+import { currentSessions } from "@/features/sessions/store";
 import { announce } from "@/lib/announce";
 import { useShortcut } from "@/lib/shortcuts";
 import { useConfig } from "@/lib/use-config";
 import styles from "./chat-view.module.css";
 import { Composer, type ComposerHandle } from "./composer";
+import { drawnFrom } from "./message-data";
 import { type MessageActions, MessageView } from "./message-view";
+import type { Draft } from "./drafts";
 import messageStyles from "./message-view.module.css";
 import { TurnStatus } from "./turn-status";
 import { useConversation } from "./use-conversation";
@@ -20,22 +22,23 @@ import { useStickToBottom } from "./use-stick-to-bottom";
 
 export interface ChatViewProps {
   session: string;
-  /** Text to put into the message box, from an example on the first page. */
-  draft?: string;
+  draft?: Draft;
   /** What an empty conversation shows. */
   welcome?: ReactNode;
 }
 
+/** So many messages and cells are drawn at first, and more on demand. */
+const DRAWN_AT_ONCE = 60;
 const WAIT = "Wait for the answer, or stop it first.";
 
 /** A session's conversation and the box to go on with it. */
 export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode {
   const shown = useConversation(session);
   const { conversation, messages, busy, phase, stopping, loaded, returned } = shown;
-  const { touch } = useSessions();
   const config = useConfig();
   const { scroller, content, atEnd, toEnd } = useStickToBottom();
   const [editing, setEditing] = useState<string>();
+  const [limit, setLimit] = useState(DRAWN_AT_ONCE);
   const composer = useRef<ComposerHandle>(null);
   const list = useRef<HTMLDivElement>(null);
   const fromBox = useRef(false);
@@ -84,7 +87,7 @@ export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode 
 
   const send = (text: string, files: string[]): void => {
     void conversation.send(text, files);
-    touch(session, text);
+    currentSessions().touch(session, text);
     toEnd();
   };
   const editLast = (): void => {
@@ -94,6 +97,7 @@ export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode 
     setEditing(last.id);
   };
 
+  const from = drawnFrom(messages, limit);
   const empty = loaded && messages.length === 0 && !busy;
   return (
     <DropZone session={session}>
@@ -105,8 +109,13 @@ export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode 
             <div ref={content} className={styles.content}>
               {empty && (welcome ?? <p className={styles.empty}>Nothing here yet. Write the first message below.</p>)}
               <div ref={list} className={`${styles.messages} ${busy ? messageStyles.busy : ""}`}>
-                {messages.map((message, index) => {
-                  const last = index === messages.length - 1;
+                {from > 0 && (
+                  <Button className={styles.earlier} onClick={() => setLimit(limit + DRAWN_AT_ONCE)}>
+                    Show earlier messages
+                  </Button>
+                )}
+                {messages.slice(from).map((message, index) => {
+                  const last = from + index === messages.length - 1;
                   return (
                     <MessageView
                       key={message.id}

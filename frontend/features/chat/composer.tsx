@@ -19,7 +19,7 @@ import { UploadButton, UploadTray, uploadPasted, useUploads } from "@/features/f
 import { announce } from "@/lib/announce";
 import { useConfig } from "@/lib/use-config";
 import styles from "./composer.module.css";
-import { loadDraft, saveDraft, takenBack } from "./drafts";
+import { type Draft, loadDraft, saveDraft, takenBack } from "./drafts";
 import { GrowingTextarea } from "./growing-textarea";
 import { isSendKey } from "./send-key";
 
@@ -30,7 +30,7 @@ export interface ComposerHandle {
 export interface ComposerProps {
   session: string;
   /** A text to begin with, whenever it changes: an example that was chosen. */
-  draft: string | undefined;
+  draft: Draft | undefined;
   /** A text that was refused and comes back. */
   returned: { text: string } | undefined;
   /** Whether a turn runs, so that nothing can be sent. */
@@ -59,7 +59,7 @@ export function Composer(props: ComposerProps): ReactNode {
 
   if (seen.draft !== draft || seen.returned !== returned) {
     setSeen({ draft, returned });
-    if (seen.draft !== draft && draft) setText(draft);
+    if (seen.draft !== draft && draft) setText(draft.text);
     else if (seen.returned !== returned && returned !== undefined) setText(takenBack(returned.text, text));
   }
 

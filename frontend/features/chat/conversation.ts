@@ -76,6 +76,7 @@ export class Conversation {
   private mine = false;
   private abandoned = false;
   private needsKey = false;
+  private needsServer = false;
   private changedElsewhere = false;
   private readonly told = new Set<string>();
   private wake: (() => void) | undefined;
@@ -195,6 +196,12 @@ export class Conversation {
     this.wake?.();
   }
 
+  /** The browser is online again. */
+  online(): void {
+    this.nudge();
+    if (this.needsServer && !this.busy) this.state.getState().failure?.again?.();
+  }
+
   /** The page is shown again, perhaps after a sleep. */
   async shown(): Promise<void> {
     this.nudge();
@@ -202,7 +209,7 @@ export class Conversation {
   }
 
   dismiss(): void {
-    this.needsKey = false;
+    this.needsKey = this.needsServer = false;
     this.state.setState({ failure: undefined, notice: undefined });
   }
 
@@ -233,6 +240,7 @@ export class Conversation {
 
   private async ask(asking: Asking): Promise<void> {
     this.begin(true, "sending");
+    this.needsKey = this.needsServer = false;
     this.state.setState({ failure: undefined, notice: undefined, unanswered: false });
     const asked = asking.request();
     this.save();
@@ -269,6 +277,7 @@ export class Conversation {
       return;
     }
     this.needsKey = status === 401;
+    this.needsServer = error instanceof ApiError && status === 0;
     const retry = NOT_TAKEN.includes(status) ? undefined : again;
     this.state.setState({ failure: { text: wordsOf(error), again: retry } });
   }
@@ -485,7 +494,7 @@ export function conversationOf(session: string): Conversation {
 
 if (typeof window !== "undefined") {
   window.addEventListener("online", () => {
-    for (const conversation of conversations.values()) conversation.nudge();
+    for (const conversation of conversations.values()) conversation.online();
   });
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState !== "visible") return;

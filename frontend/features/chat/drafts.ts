@@ -23,3 +23,8 @@ export function saveDraft(session: string, text: string): void {
 export function takenBack(returned: string, typed: string): string {
   return typed.trim() && typed !== returned ? `${returned}\n\n${typed}` : returned;
 }
+
+/** Text for the message box, from an example; another object is another wish, also with the same text. */
+export interface Draft {
+  text: string;
+}

@@ -1,6 +1,6 @@
 import type { UIMessage } from "ai";
 import { expect, test } from "vitest";
-import { amountOf, isOpen, markdownOf, metadataOf, reconciled, textOf, withHeld } from "./message-data";
+import { amountOf, drawnFrom, isOpen, markdownOf, metadataOf, reconciled, textOf, withHeld } from "./message-data";
 
 const execution = {
   execution: "e1",
@@ -62,4 +62,12 @@ test("messages of another tab keep those that are the same, and whole answers ov
   expect(next[0]).toBe(same);
   expect(next[1]).toBe(whole);
   expect(next).toHaveLength(3);
+});
+
+test("of a long conversation only the newest messages are drawn at first, the last one always", () => {
+  const messages = Array.from({ length: 100 }, (_, i) => ({ ...answer("a"), id: `t${i}` }));
+  expect(drawnFrom(messages, 10)).toBe(90);
+  expect(drawnFrom(messages, 500)).toBe(0);
+  expect(drawnFrom(messages, 0)).toBe(99);
+  expect(drawnFrom([], 10)).toBe(0);
 });

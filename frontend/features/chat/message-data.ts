@@ -114,3 +114,13 @@ export function withHeld(messages: UIMessage[], held: UIMessage | undefined): UI
   if (replayed === undefined || !isOpen(replayed) || amountOf(replayed) >= amountOf(held)) return messages;
   return messages.with(at, held);
 }
+
+/** Return where to begin so that at most about this many messages and cells are drawn, counted from the newest. */
+export function drawnFrom(messages: readonly UIMessage[], limit: number): number {
+  let room = limit;
+  for (let at = messages.length - 1; at >= 0; at -= 1) {
+    room -= 1 + (messages[at]?.parts.filter((part) => part.type === "tool-python").length ?? 0);
+    if (room < 0) return Math.min(at + 1, messages.length - 1);
+  }
+  return 0;
+}

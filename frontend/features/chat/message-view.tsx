@@ -125,15 +125,14 @@ function Answer({ session, message, last, live, actions }: MessageViewProps): Re
           </Notice>
         )}
       </div>
-      {!live && (
-        <div className={`${styles.actions} ${last ? styles.always : ""}`}>
-          {ended === "stopped" && <span className={styles.stopped}>Stopped</span>}
-          <CopyButton label="Copy message" what="Message" text={() => markdownOf(message)} />
-          <IconButton label="Answer again" size="sm" onClick={() => actions.answerAgain(message.id)}>
-            <RotateCcw aria-hidden />
-          </IconButton>
-        </div>
-      )}
+      {/* While it grows its row is there, unseen: nothing moves at its end. */}
+      <div className={`${styles.actions} ${last ? styles.always : ""}`}>
+        {ended === "stopped" && <span className={styles.stopped}>Stopped</span>}
+        <CopyButton label="Copy message" what="Message" text={() => markdownOf(message)} />
+        <IconButton label="Answer again" size="sm" onClick={() => actions.answerAgain(message.id)}>
+          <RotateCcw aria-hidden />
+        </IconButton>
+      </div>
     </article>
   );
 }

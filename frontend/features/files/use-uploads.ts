@@ -3,7 +3,8 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useEffect, useEffectEvent, useMemo } from "react";
 import { useStore } from "zustand";
-import { useSandbox } from "@/features/sessions/sandbox";
+import { useSandboxRefresh } from "@/features/sessions/sandbox";
+import { currentSessions } from "@/features/sessions/store";
 import { filesKey } from "./file-list";
 import { type Upload, uploadQueue } from "./upload-queue";
 
@@ -39,8 +40,9 @@ export function useUploads(session: string): Uploads {
 /** Keep the file list and the sandbox's state up to date with this session's uploads. */
 export function useUploadEffects(session: string): void {
   const client = useQueryClient();
-  const { refresh } = useSandbox(session);
+  const refresh = useSandboxRefresh(session);
   const onUploaded = useEffectEvent(() => {
+    currentSessions().touch(session);
     refresh();
     void client.invalidateQueries({ queryKey: filesKey(session) });
   });

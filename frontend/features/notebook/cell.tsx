@@ -5,7 +5,7 @@ import { type ReactNode, useEffect, useRef, useState, useSyncExternalStore } fro
 import { Button, IconButton } from "@/components/ui/button";
 import { Notice } from "@/components/ui/notice";
 import { CopyButton } from "@/features/outputs/copy-button";
-import { useSandbox } from "@/features/sessions/sandbox";
+import { useSandboxRefresh } from "@/features/sessions/sandbox";
 import { isOver, type ShownExecution } from "@/lib/outputs";
 import { SHORTCUTS } from "@/lib/shortcuts";
 import { CellOutputs } from "./cell-outputs";
@@ -39,7 +39,7 @@ const TURN_RUNS = "The answer is still being made. Run this when it is done, or 
 export function Cell({ session, id, code, execution, writing = false, failure, onStop }: CellProps): ReactNode {
   const cell = editedCell(session, id);
   const state = useSyncExternalStore(cell.subscribe, cell.snapshot, cell.snapshot);
-  const { refresh } = useSandbox(session);
+  const refresh = useSandboxRefresh(session);
   const [draft, setDraft] = useState<string>();
   const runButton = useRef<HTMLButtonElement>(null);
   const wasEditing = useRef(false);

@@ -60,6 +60,7 @@ export function makeEditor(parent: HTMLElement, wishes: () => EditorWishes): Edi
       EditorView.contentAttributes.of({
         "aria-label": label,
         "aria-description": description,
+        tabindex: "0",
         autocapitalize: "off",
         autocorrect: "off",
         spellcheck: isPython ? "false" : "true",

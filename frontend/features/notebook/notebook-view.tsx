@@ -7,8 +7,8 @@ import { Confirm } from "@/components/ui/dialog";
 import { Menu } from "@/components/ui/menu";
 import { Notice } from "@/components/ui/notice";
 import { DropZone, UploadButton, UploadTray } from "@/features/files/uploads";
-import { SandboxNotice, useSandbox } from "@/features/sessions/sandbox";
-import { onRemoved, useSessions } from "@/features/sessions/store";
+import { SandboxNotice, useSandboxRefresh } from "@/features/sessions/sandbox";
+import { currentSessions, onRemoved } from "@/features/sessions/store";
 import { printed, useShortcut } from "@/lib/shortcuts";
 import { isActive } from "./cell-run";
 import { besides, indexOf, runnable } from "./cells";
@@ -203,18 +203,13 @@ function useNeighbours(notebook: Notebook): Neighbours {
 /** Keep the browser's list, the sandbox's state and what was typed in step with the notebook. */
 function useHousekeeping(notebook: Notebook): void {
   const { session } = notebook;
-  const { refresh } = useSandbox(session);
-  const { touch } = useSessions();
-  const latest = useRef({ refresh, touch });
-  useEffect(() => {
-    latest.current = { refresh, touch };
-  });
+  const refresh = useSandboxRefresh(session);
   useEffect(() => {
     const leave = (): void => notebook.flush();
     const ended = notebook.onEnd(() => {
-      latest.current.refresh();
+      refresh();
       const first = notebook.snapshot().cells.find((cell) => cell.code.trim() !== "");
-      latest.current.touch(session, first?.code.trim().split("\n")[0]);
+      currentSessions().touch(session, first?.code.trim().split("\n")[0]);
     });
     const removed = onRemoved((id) => id === session && notebook.forget());
     window.addEventListener("pagehide", leave);
@@ -226,5 +221,5 @@ function useHousekeeping(notebook: Notebook): void {
       window.removeEventListener("pagehide", leave);
       document.removeEventListener("visibilitychange", leave);
     };
-  }, [notebook, session]);
+  }, [notebook, refresh, session]);
 }

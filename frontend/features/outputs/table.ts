@@ -38,10 +38,10 @@ const ALLOWED_IN_CELLS = new Set(["BR", "B", "STRONG", "I", "EM", "CODE", "SPAN"
  *
  * The document that it is parsed into is inert: its scripts do not run, and nothing is loaded.
  */
-export function parseTable(html: string): Table | undefined {
+export function parseTable(html: string, maxChars = MAX_HTML_CHARS): Table | undefined {
   if (!/<table[^>]{0,400}class="[^"]{0,100}\bdataframe\b/.test(html.slice(0, 20_000))) return undefined;
-  const cut = html.length > MAX_HTML_CHARS;
-  const page = new DOMParser().parseFromString(cut ? wholeRows(html) : html, "text/html");
+  const cut = html.length > maxChars;
+  const page = new DOMParser().parseFromString(cut ? wholeRows(html.slice(0, maxChars)) : html, "text/html");
   const tables = page.querySelectorAll("table");
   const table = tables[0];
   if (table === undefined || tables.length > 1 || !isPlain(page.body) || page.head.querySelector("script")) {
@@ -65,11 +65,10 @@ export function parseTable(html: string): Table | undefined {
   };
 }
 
-/** Return the start of the HTML up to the last row that is whole. */
+/** Return the HTML up to the last row that is whole. */
 function wholeRows(html: string): string {
-  const start = html.slice(0, MAX_HTML_CHARS);
-  const end = start.lastIndexOf("</tr>");
-  return end < 0 ? start : start.slice(0, end + "</tr>".length);
+  const end = html.lastIndexOf("</tr>");
+  return end < 0 ? html : html.slice(0, end + "</tr>".length);
 }
 
 function occurrences(text: string, part: string): number {

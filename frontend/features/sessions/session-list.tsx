@@ -20,13 +20,15 @@ export interface SessionListProps {
   onOpen(id: string): void;
   /** The session that was shown is deleted. */
   onGone(): void;
+  /** Whether it is shown for searching: focus goes to its box. */
+  searching?: boolean;
 }
 
 const ROWS_AT_FIRST = 60;
 const ROWS_MORE = 120;
 
 /** The sessions that this browser knows: search, open, rename, delete. */
-export function SessionList({ current, onOpen, onGone }: SessionListProps): ReactNode {
+export function SessionList({ current, onOpen, onGone, searching = false }: SessionListProps): ReactNode {
   const { sessions, rename, remove } = useSessions();
   const today = useToday();
   const [search, setSearch] = useState("");
@@ -40,6 +42,9 @@ export function SessionList({ current, onOpen, onGone }: SessionListProps): Reac
     box.current?.focus();
     box.current?.select();
   });
+  useEffect(() => {
+    if (searching) box.current?.focus();
+  }, [searching]);
   const showMore = useCallback(() => setRows((shown) => shown + ROWS_MORE), []);
   useEffect(() => onRemoved((id) => id === current && onGone()), [current, onGone]);
 

@@ -1,7 +1,7 @@
 "use client";
 
 import { type QueryClient, queryOptions, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect } from "react";
+import { useCallback, useEffect } from "react";
 import { ApiError, request } from "@/lib/api";
 import {
   acknowledged,
@@ -33,7 +33,7 @@ export interface SandboxView {
   acknowledge(): void;
   /** Make or wake it. */
   start(): Promise<void>;
-  /** Ask for its state now: something was run or uploaded. */
+  /** Ask for its state now. */
   refresh(): void;
   /** Start the kernel anew: variables go, files stay. */
   restart(): Promise<void>;
@@ -95,6 +95,12 @@ export function useSandbox(session: string): SandboxView {
     restart: () => restart(client, session),
     close: () => close(client, session),
   };
+}
+
+/** Ask for the sandbox's state when something was run or uploaded, without watching it. */
+export function useSandboxRefresh(session: string): () => void {
+  const client = useQueryClient();
+  return useCallback(() => refresh(client, session), [client, session]);
 }
 
 /** What is remembered; null for nothing. */

@@ -7,6 +7,7 @@ import { Notice } from "@/components/ui/notice";
 import { Sheet } from "@/components/ui/sheet";
 import { useMedia, WIDE } from "@/components/ui/use-media";
 import { ChatView } from "@/features/chat/chat-view";
+import type { Draft } from "@/features/chat/drafts";
 import { FilesPanel } from "@/features/files/files-panel";
 import { NotebookView } from "@/features/notebook/notebook-view";
 import { ExportMenu } from "@/features/sessions/export-menu";
@@ -25,8 +26,9 @@ import { Welcome } from "./welcome";
 export function Frame({ address }: { address: string | null }): ReactNode {
   const { sessions, create } = useSessions();
   const [fresh, setFresh] = useState(() => newId("s"));
-  const [draft, setDraft] = useState("");
+  const [draft, setDraft] = useState<Draft & { session: string }>();
   const [sidebar, setSidebar] = useState<boolean>();
+  const [searching, setSearching] = useState(false);
   const [files, setFiles] = useState(false);
   const [help, setHelp] = useState(false);
   const wide = useMedia(WIDE);
@@ -47,8 +49,12 @@ export function Frame({ address }: { address: string | null }): ReactNode {
     document.title = meta === undefined ? "Caesarion" : `${meta.title} · Caesarion`;
   }, [meta]);
 
+  const showSidebar = (shown: boolean, forSearch = false): void => {
+    setSidebar(shown);
+    setSearching(forSearch);
+  };
   const closeSheets = (): void => {
-    if (!wide) setSidebar(false);
+    if (!wide) showSidebar(false);
   };
   const open = (id: string): void => {
     goTo(id);
@@ -56,16 +62,15 @@ export function Frame({ address }: { address: string | null }): ReactNode {
   };
   const newChat = (): void => {
     setFresh(newId("s"));
-    setDraft("");
     goTo(null);
     closeSheets();
   };
   const newNotebook = (): void => open(create("notebook").id);
 
   useShortcut("newChat", newChat);
-  useShortcut("toggleSidebar", () => setSidebar(!showsSidebar));
+  useShortcut("toggleSidebar", () => showSidebar(!showsSidebar));
   useShortcut("toggleFiles", () => setFiles(!files));
-  useShortcut("searchSessions", () => setSidebar(true), !showsSidebar);
+  useShortcut("searchSessions", () => showSidebar(true, true), !showsSidebar);
   useShortcut("help", () => setHelp(true));
 
   const list = (
@@ -76,6 +81,7 @@ export function Frame({ address }: { address: string | null }): ReactNode {
       onNewChat={newChat}
       onNewNotebook={newNotebook}
       onHelp={() => setHelp(true)}
+      searching={searching}
     />
   );
   const panel = <FilesPanel session={session} onClose={() => setFiles(false)} />;
@@ -85,9 +91,13 @@ export function Frame({ address }: { address: string | null }): ReactNode {
       <a href="#conversation" className={styles.skip}>
         Skip to the session
       </a>
-      {wide && showsSidebar && <div className={styles.sidebar}>{list}</div>}
+      {wide && showsSidebar && (
+        <aside aria-label="Sidebar" className={styles.sidebar}>
+          {list}
+        </aside>
+      )}
       {!wide && (
-        <Sheet side="left" title="Sessions" open={showsSidebar} onClose={() => setSidebar(false)}>
+        <Sheet side="left" title="Sessions" open={showsSidebar} onClose={() => showSidebar(false)}>
           {list}
         </Sheet>
       )}
@@ -97,7 +107,7 @@ export function Frame({ address }: { address: string | null }): ReactNode {
             label="Sessions"
             keys={SHORTCUTS.toggleSidebar.keys}
             aria-expanded={showsSidebar}
-            onClick={() => setSidebar(!showsSidebar)}
+            onClick={() => showSidebar(!showsSidebar)}
           >
             <PanelLeft aria-hidden />
           </IconButton>
@@ -127,8 +137,14 @@ export function Frame({ address }: { address: string | null }): ReactNode {
             <ChatView
               key={session}
               session={session}
-              draft={draft}
-              welcome={<Welcome session={session} hasModel={config.data?.model !== undefined} onExample={setDraft} />}
+              draft={draft?.session === session ? draft : undefined}
+              welcome={
+                <Welcome
+                  session={session}
+                  hasModel={config.data?.model !== undefined}
+                  onExample={(text) => setDraft({ session, text })}
+                />
+              }
             />
           )}
         </main>

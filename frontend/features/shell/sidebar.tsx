@@ -17,9 +17,18 @@ export interface SidebarProps {
   onNewChat(): void;
   onNewNotebook(): void;
   onHelp(): void;
+  searching: boolean;
 }
 
-export function Sidebar({ current, onOpen, onGone, onNewChat, onNewNotebook, onHelp }: SidebarProps): ReactNode {
+export function Sidebar({
+  current,
+  onOpen,
+  onGone,
+  onNewChat,
+  onNewNotebook,
+  onHelp,
+  searching,
+}: SidebarProps): ReactNode {
   const [theme, setTheme] = useTheme();
   const other = theme === "dark" ? "light" : "dark";
   return (
@@ -41,7 +50,7 @@ export function Sidebar({ current, onOpen, onGone, onNewChat, onNewNotebook, onH
         </Button>
       </div>
       <div className={styles.list}>
-        <SessionList current={current} onOpen={onOpen} onGone={onGone} />
+        <SessionList current={current} onOpen={onOpen} onGone={onGone} searching={searching} />
       </div>
       <footer className={styles.foot}>
         <IconButton label={`Use ${other} theme`} onClick={() => setTheme(other)}>

@@ -4,8 +4,10 @@ Displays that are updated or cleared, texts that follow each other: all is appli
 the whole state so far. Large forms and pictures are named by their address instead.
 """
 
+import base64
 import json
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -189,8 +191,24 @@ def _item(item: Item, address: Callable[[int, str], str]) -> dict[str, Any]:
             told["data"] = {kind: form for kind, form in output.data.items() if kind not in named}
             if named:
                 told["urls"] = {kind: address(item.seq, kind) for kind in named}
-            told["metadata"] = output.metadata if len(json.dumps(output.metadata)) < MAX_FORM_BYTES else {}
+            metadata = output.metadata if len(json.dumps(output.metadata)) < MAX_FORM_BYTES else {}
+            if "image/png" in named and "image/png" not in metadata and (size := png_size(output.data["image/png"])):
+                metadata = {**metadata, "image/png": dict(zip(("width", "height"), size, strict=True))}
+            told["metadata"] = metadata
     return told
+
+
+def png_size(form: Any) -> tuple[int, int] | None:
+    """Return the width and height in pixels of a PNG in base64, so that a page can keep its place before it has it.
+
+    Source: PNG specification, 11.2.1 (IHDR is the first chunk).
+    """
+    try:
+        head = base64.b64decode(form[:44].replace("\n", ""))[:24]
+        signature, width, height = struct.unpack(">16sII", head)
+    except (AttributeError, TypeError, ValueError, struct.error):
+        return None
+    return (width, height) if signature.endswith(b"IHDR") else None
 
 
 def _goes_by_address(kind: str, form: Any) -> bool:
