@@ -57,7 +57,7 @@ async def measure(*, quick: bool) -> Part:
     sizes = QUICK if quick else FULL
     room = max(1, memory_bytes("MemAvailable") // MEMORY_OF_ONE_BYTES)
     held, at_once = min(sizes.held, room), min(sizes.at_once, room)
-    async with _model() as model_url:
+    async with scripted_model() as model_url:
         settings = {"OPENAI_BASE_URL": model_url, "OPENAI_API_KEY": "bench"}
         async with running_product(pool_size=1, settings=settings) as product, _clients(product, model_url, 1) as two:
             figures = [
@@ -239,7 +239,7 @@ async def _clients(product: Product, model_url: str, count: int) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def _model() -> AsyncIterator[str]:
+async def scripted_model() -> AsyncIterator[str]:
     """Run the scripted model and give its address."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.chat_model"), cwd=ROOT, env=environment({}), stdout=asyncio.subprocess.PIPE

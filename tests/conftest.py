@@ -22,7 +22,7 @@ from caesarion.principals import records_from_env
 from caesarion_cli.all_in_one import Settings, build_app
 
 SANDBOX_PYTHON = Path(__file__).parents[1] / ".venv-sandbox" / "bin" / "python"
-START_DEADLINE_S = 90.0
+START_DEADLINE_S = 200.0
 T = TypeVar("T")
 
 
@@ -36,6 +36,7 @@ class ProductServer:
             "CAESARION_SANDBOX_PYTHON": str(SANDBOX_PYTHON),
             "CAESARION_POOL_SIZE": "1",
             "CAESARION_MAX_SESSIONS": "0",
+            "CAESARION_CLAIM_TIMEOUT_S": "200",
         }
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="product")
@@ -99,7 +100,7 @@ def product_server() -> Iterator[ProductServer]:
 
 @pytest.fixture
 async def product(product_server: ProductServer) -> AsyncIterator[Product]:
-    async with httpx.AsyncClient(base_url=product_server.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=product_server.url, timeout=200) as client:
         yield Product(product_server.url, client, product_server)
 
 

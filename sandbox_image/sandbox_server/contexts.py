@@ -51,6 +51,7 @@ class Context:
         self._msg_id = ""
         self._idle = asyncio.Event()
         self._messages_heard = 0
+        self._has_spoken = False
         self._by_msg_id: dict[str, str] = {}
         self._held: deque[Stream] = deque()
         self._lock = asyncio.Lock()
@@ -208,6 +209,7 @@ class Context:
             execution.finish("died", _lost(f"{exc}, so the code did not run"))
             return
         self._idle.clear()
+        self._has_spoken = False
         execution.start()
         self._msg_id, reply = kernel.execute(execution.code)
         self._by_msg_id = {**dict(list(self._by_msg_id.items())[-50:]), self._msg_id: execution.id}
@@ -275,9 +277,10 @@ class Context:
         """Send SIGINT and wait until the code has ended or the grace time is over.
 
         One that comes while the code is only about to begin may meet the kernel's own code, which swallows it, so it is
-        sent again; code that has run for a while gets one, and may clean up.
+        sent again; code that has run for a while or has shown something gets one, and may clean up.
         """
-        rounds = 1 if execution.execution_count is not None and execution.age_s > YOUNG_S else 5
+        begun = self._has_spoken or (execution.execution_count is not None and execution.age_s > YOUNG_S)
+        rounds = 1 if begun else 5
         for _ in range(rounds):
             await kernel.interrupt()
             both: set[asyncio.Future[Any]] = {reply, asyncio.shield(kernel.ended)}
@@ -305,6 +308,7 @@ class Context:
         elif kind == "status" and message["content"]["execution_state"] == "idle":
             self._idle.set()
         elif (output := output_of(message)) is not None:
+            self._has_spoken = True
             execution.record(output)
 
     def _on_late(self, output: Stream) -> None:

@@ -1,5 +1,6 @@
 """Chat products with a scripted model, and the users who talk with them."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from caesarion.ids import new_id
+from caesarion.adapters.local_record import Home
+from caesarion.ids import PrincipalId, SessionId, SessionKey, new_id
 from tests.chat.scripted_model import ScriptedModel, scripted
 from tests.chat.ui import chunks_of
 from tests.conftest import ProductServer
 
 Chunk = dict[str, Any]
+SHARED = "shared"  # the prefix of ids of sessions that outlive a test
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class ChatProduct:
     def replica(self, **env: str) -> httpx.Client:
         """Start one more replica and return a client of it."""
         url = self.server.serve({"OPENAI_BASE_URL": self.model.url, "OPENAI_API_KEY": "sk-test", **env})
-        client = httpx.Client(base_url=url, timeout=100)
+        client = httpx.Client(base_url=url, timeout=200)
         self._clients.append(client)
         return client
 
@@ -107,8 +110,21 @@ def chat_product(server: ProductServer, steps: list[Any]) -> Iterator[ChatProduc
 
 
 @pytest.fixture
-def server(product_server: ProductServer) -> ProductServer:
-    return product_server
+def server(product_server: ProductServer) -> Iterator[ProductServer]:
+    """The product. Sessions that a test makes end with it, so that sandboxes do not pile up."""
+    before = _sessions(product_server)
+    yield product_server
+    made = {key for key in _sessions(product_server) - before if not key.session.startswith(SHARED)}
+    product_server.run(_released(product_server, made))
+
+
+def _sessions(server: ProductServer) -> set[SessionKey]:
+    claims = [claim for claim in Home(str(server.home)).claims() if claim.session]
+    return {SessionKey(PrincipalId(claim.principal), SessionId(claim.session)) for claim in claims}
+
+
+async def _released(server: ProductServer, sessions: set[SessionKey]) -> None:
+    await asyncio.gather(*map(server.sandboxes.release, sessions))
 
 
 def types_of(chunks: list[Chunk]) -> list[str]:

@@ -16,6 +16,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from caesarion.ids import new_id
 from caesarion.principals import key_digest
+from tests.chat.conftest import SHARED
 from tests.chat.scripted_model import (
     COMPLETION_TOKENS,
     PROMPT_TOKENS,
@@ -32,9 +33,9 @@ from tests.chat.scripted_model import (
 from tests.conftest import ProductServer
 from tests.platform.conftest import KEYS, client_of, failure, gate, new_session, text_of
 
-DEADLINE_S = 60.0
+DEADLINE_S = 200.0
 MODEL = "gpt-4.1"
-ONE_SESSION = new_id("s")  # of all tests to which it does not matter
+ONE_SESSION = new_id(SHARED)  # of all tests to which it does not matter
 SESSION_LINE = re.compile(r"\n\n\[//\]: # \(session ([A-Za-z0-9_-]+)\)$")
 PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()"
 TOOL: Any = {

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chat.scripted_model import Call, CallTools, Say, Step, scripted
 from tests.chat.ui import chunks_of
-from tests.platform.served import Home, home
+from tests.platform.served import NO_POOL, Home, home
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_two_replicas_share_a_conversation(place: Home) -> None:
         Say("42."),
     ]
     with scripted(steps) as model:
-        env = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-test"}
+        env = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-test", **NO_POOL}
         with place.framework("chat", **env) as first, place.framework("chat", **env) as second:
             for served, text in ((first, "set x"), (second, "one more?")):
                 message = {"id": text, "role": "user", "parts": [{"type": "text", "text": text}]}

@@ -22,7 +22,7 @@ from tests.chat.scripted_model import Call, CallTools, Say, ScriptedModel, scrip
 from tests.chat.ui import judging
 from tests.conftest import ProductServer
 from tests.platform.conftest import gate
-from tests.platform.served import Home, Served, home
+from tests.platform.served import NO_POOL, Home, Served, home
 
 WAITS = f"print('begun', flush=True)\n{gate('go')}print('went on')"
 COUNTED = f"print(open('runs.txt', 'a').write('run '), flush=True)\n{WAITS}"
@@ -40,7 +40,7 @@ def place() -> Iterator[Home]:
 
 
 def model_env(model: ScriptedModel) -> dict[str, str]:
-    return {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-test"}
+    return {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-test", **NO_POOL}
 
 
 def kill(served: Served) -> None:
@@ -74,8 +74,8 @@ def test_a_turn_goes_on_when_its_user_has_left(server: ProductServer) -> None:
         chat = product.chat()
         with chat.asking("go") as cut:
             begun = lasting(until(cut, shows("begun")))
-        chat.open_gate("go")
         with chat.resuming() as back:
+            chat.open_gate("go")
             chunks = lasting(list(back))
         assert chunks[: len(begun)] == begun
         assert outputs_of(chunks)[0]["outputs"][0]["text"] == "begun\nwent on\n"

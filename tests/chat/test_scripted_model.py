@@ -27,7 +27,7 @@ from tests.chat.scripted_model import (
 
 pytestmark = pytest.mark.anyio
 
-DEADLINE_S = 60.0
+DEADLINE_S = 200.0
 STREAMS = 50
 CHUNKS = 200
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]

@@ -53,7 +53,7 @@ def test_stopping_in_mid_text_keeps_what_was_said_and_leaves_the_model(server: P
             chat.stop()
             rest = list(chunks)
         assert types_of(rest) == ["text-end", "abort"]
-        assert product.model.requests[0].left.wait(60)
+        assert product.model.requests[0].left.wait(200)
         assert said(chat.ask("go on")) == "Yes."
         assert told(product, 1) == [("user", "a story"), ("assistant", "Once "), ("user", "go on")]
 
@@ -64,10 +64,10 @@ def test_a_model_that_hangs_can_be_stopped(server: ProductServer, head: bool) ->
     with chat_product(server, [hang, Say("Here.")]) as product:
         chat = product.chat()
         with chat.asking("are you there?") as chunks:
-            assert hang.reached.wait(60)
+            assert hang.reached.wait(200)
             chat.stop()
             assert list(chunks)[-1]["type"] == "abort"
-        assert product.model.requests[0].left.wait(60)
+        assert product.model.requests[0].left.wait(200)
         assert said(chat.ask("and now?")) == "Here."
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.chat.scripted_model import Call, CallTools, Say, Step, scripted
+from tests.chat.scripted_model import Call, CallTools, Say, ScriptedModel, Step, scripted
 from tests.chat.ui import judged
-from tests.platform.served import ROOT, Home, home
+from tests.platform.served import NO_POOL, ROOT, Home, home
 
 QUESTION = "Which region grew fastest? Show it."
 GROWTH = """
@@ -40,6 +40,10 @@ def sales(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def model_env(model: ScriptedModel) -> dict[str, str]:
+    return {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-test", **NO_POOL}
+
+
 def looks_at_the_file(body: dict[str, Any]) -> None:
     """Expect that the model was told of the file in a tool's result, and nowhere else."""
     told = [message for message in body["messages"] if "sales.csv" in str(message["content"])]
@@ -62,7 +66,7 @@ STEPS: list[Step] = [
 
 
 def test_a_question_about_a_csv_is_answered_by_code_with_a_picture(place: Home, sales: Path) -> None:
-    with scripted(STEPS) as model, place.serve(OPENAI_BASE_URL=model.url, OPENAI_API_KEY="sk-test") as served:
+    with scripted(STEPS) as model, place.serve(**model_env(model)) as served:
         served.client.post("/sessions/growth/initialize").raise_for_status()
         with sales.open("rb") as file:
             served.client.post("/sessions/growth/files", files={"file": ("sales.csv", file)}).raise_for_status()
@@ -77,10 +81,10 @@ def test_a_question_about_a_csv_is_answered_by_code_with_a_picture(place: Home, 
 def test_the_same_by_openais_client(place: Home, sales: Path) -> None:
     again = CallTools([Call("python", {"code": "print(growth.idxmax())"})])
     steps: list[Step] = [*STEPS, again, Say("In one sentence: that one.")]
-    with scripted(steps) as model, place.serve(OPENAI_BASE_URL=model.url, OPENAI_API_KEY="sk-test") as served:
+    with scripted(steps) as model, place.serve(**model_env(model)) as served:
         command = [sys.executable, str(ROOT / "examples" / "04_ask_with_openai.py"), str(sales)]
         env = {**os.environ, "CAESARION_URL": str(served.client.base_url), "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         assert "grew fastest" in done.stdout
         assert f"![picture]({served.client.base_url}/sessions/" in done.stdout

@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from caesarion.ids import new_id
-from tests.chat.conftest import Chat, Chunk, chat_product, outputs_of
+from tests.chat.conftest import SHARED, Chat, Chunk, chat_product, outputs_of
 from tests.chat.scripted_model import Call, CallTools, Say
 from tests.conftest import ProductServer
 
-ONE_CHAT = new_id("c")  # of all tests that leave the kernel and each other's files alone
+ONE_CHAT = new_id(SHARED)  # of all tests that leave the kernel and each other's files alone
 TEXT_CHARS = 2000
 SMALL = {"CAESARION_TOOL_TEXT_CHARS": str(TEXT_CHARS)}
 NOTICE_CHARS = 100

@@ -308,9 +308,9 @@ def test_two_people_may_use_the_same_chat_id_and_never_meet(server: ProductServe
         known = ",".join(f"{name}:{key_digest(key)}" for name, key in keys.items())
         url = product.replica(CAESARION_API_KEYS=known).base_url
         with (
-            httpx.Client(base_url=url, timeout=100, headers={"Authorization": f"Bearer {keys['alice']}"}) as alice,
-            httpx.Client(base_url=url, timeout=100, headers={"Authorization": f"Bearer {keys['bob']}"}) as bob,
-            httpx.Client(base_url=url, timeout=100) as nobody,
+            httpx.Client(base_url=url, timeout=200, headers={"Authorization": f"Bearer {keys['alice']}"}) as alice,
+            httpx.Client(base_url=url, timeout=200, headers={"Authorization": f"Bearer {keys['bob']}"}) as bob,
+            httpx.Client(base_url=url, timeout=200) as nobody,
         ):
             chat = Chat(new_id("c"), alice)
             path = f"/api/chat/{chat.id}"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.chat.ui import Chunk, chunks_of, judged, judging
 
-DEADLINE_S = 60.0
+DEADLINE_S = 200.0
 STREAM = {"content-type": "text/event-stream", "x-vercel-ai-ui-message-stream": "v1"}
 START: list[Chunk] = [{"type": "start", "messageId": "m1", "messageMetadata": {"turn": "t1"}}, {"type": "start-step"}]
 SAID: list[Chunk] = [
@@ -171,7 +171,8 @@ def test_a_page_may_leave_in_mid_stream() -> None:
     def answer(to: BaseHTTPRequestHandler) -> None:
         sending(frames(GOOD[:5], end=""))(to)
         to.connection.settimeout(DEADLINE_S)
-        assert to.connection.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):
+            assert to.connection.recv(1) == b""
         left.set()
 
     with serving(answer) as url:

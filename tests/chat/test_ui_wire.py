@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.chat.conftest import Chat, ChatProduct, chat_product
+from caesarion.ids import new_id
+from tests.chat.conftest import SHARED, Chat, ChatProduct, chat_product
 from tests.chat.scripted_model import Call, CallTools, Cut, Fail, Say
 from tests.chat.ui import Judged, judged
 from tests.conftest import ProductServer
@@ -19,6 +20,7 @@ plt.plot([1, 2, 4])
 plt.show()
 'after'"""
 PNG = b"\x89PNG\r\n\x1a\n"
+ONE_CHAT = new_id(SHARED)
 ALPHABET = [
     "a",
     " ",
@@ -41,10 +43,16 @@ ALPHABET = [
 
 def seen(chat: Chat, text: str, **more: Any) -> Judged:
     """Ask as a page does, and return what the AI SDK made of the answer, which it could read without errors."""
-    turn = judged(str(chat.client.base_url).rstrip("/"), chat.id, text, **more)
+    asked = {"messages": chat.body(text)["messages"], **more}
+    turn = judged(str(chat.client.base_url).rstrip("/"), chat.id, text, **asked)
     assert turn.errors == []
     assert turn.status == 200
     return turn
+
+
+def one_chat(product: ChatProduct) -> Chat:
+    """Return the chat of all tests to which it does not matter what was said before."""
+    return Chat(ONE_CHAT, product.replica())
 
 
 def tools(turn: Judged) -> list[dict[str, Any]]:
@@ -121,12 +129,12 @@ def test_the_pictures_of_a_turn_are_there_when_it_is_asked_for_again(server: Pro
 
 def test_a_page_shows_a_failing_cell_and_the_model_reads_it(server: ProductServer) -> None:
     with chat_product(server, [CallTools([Call("python", {"code": "1 / 0"})]), Say("It failed.")]) as product:
-        [tool] = tools(seen(product.chat(), "divide"))
+        [tool] = tools(seen(one_chat(product), "divide"))
         assert tool["state"] == "output-available"
         assert tool["output"]["status"] == "error"
         assert tool["output"]["outputs"][0]["ename"] == "ZeroDivisionError"
-        assert "ZeroDivisionError" in told_by_tools(product, 1)[0]
-        assert "\x1b" not in told_by_tools(product, 1)[0]
+        assert "ZeroDivisionError" in told_by_tools(product, 1)[-1]
+        assert "\x1b" not in told_by_tools(product, 1)[-1]
 
 
 def test_a_page_shows_calls_that_run_at_once_each_with_its_own_output(server: ProductServer) -> None:
@@ -155,7 +163,7 @@ def test_a_page_shows_why_the_model_failed_and_the_chat_goes_on(
     server: ProductServer, step: Fail | Cut, words: str
 ) -> None:
     with chat_product(server, [step, Say("Here I am.")]) as product:
-        chat = product.chat()
+        chat = one_chat(product)
         turn = seen(chat, "hello")
         assert turn.types[-1] == "error"
         assert words in turn.chunks[-1]["errorText"]
@@ -165,7 +173,7 @@ def test_a_page_shows_why_the_model_failed_and_the_chat_goes_on(
 
 
 def test_without_a_key_a_page_runs_what_is_typed(server: ProductServer) -> None:
-    with httpx.Client(base_url=server.url, timeout=100) as client, chat_product(server, []) as product:
+    with httpx.Client(base_url=server.url, timeout=200) as client, chat_product(server, []) as product:
         chat = product.chat(client)
         turn = seen(chat, "x = 6\nx * 7")
         assert tools(turn)[0]["output"]["outputs"][0]["data"]["text/plain"] == "42"
@@ -178,10 +186,10 @@ def test_without_a_key_a_page_runs_what_is_typed(server: ProductServer) -> None:
 def test_text_arrives_whole_wherever_it_is_cut(server: ProductServer, rng: random.Random, number: int) -> None:
     text = "".join(rng.choices(ALPHABET, k=200)) + "."
     with chat_product(server, [Say(cut(text, rng)), Say("Yes.")]) as product:
-        chat = product.chat()
+        chat = one_chat(product)
         assert seen(chat, text).text == text
         assert seen(chat, "and again").text == "Yes."
-        user, assistant, _ = product.model.requests[1].body["messages"][1:]
+        user, assistant, _ = product.model.requests[1].body["messages"][-3:]
         assert (user["content"], assistant["content"]) == (text, text)
 
 
@@ -194,7 +202,7 @@ def test_code_arrives_whole_wherever_its_arguments_are_cut(
     arguments = json.dumps({"code": code}, ensure_ascii=rng.random() < 0.5, indent=rng.choice([None, 2]))
     steps = [CallTools([Call("python", cut(arguments, rng)), Call("python", cut(arguments, rng))]), Say("Done.")]
     with chat_product(server, steps) as product:
-        for tool in tools(seen(product.chat(), "run it")):
+        for tool in tools(seen(one_chat(product), "run it")):
             assert tool["input"] == {"code": code}
             assert tool["output"]["outputs"][0]["text"] == ascii(text) + "\n"
         check_calls(product)
@@ -208,24 +216,24 @@ def test_code_arrives_whole_wherever_its_arguments_are_cut(
 def test_a_call_with_broken_arguments_is_not_run_and_the_model_is_told(server: ProductServer, arguments: str) -> None:
     steps = [CallTools([Call("python", arguments)], chunk_chars=20_000), Say("I see.")]
     with chat_product(server, steps) as product:
-        turn = seen(product.chat(), "run it")
+        turn = seen(one_chat(product), "run it")
         assert turn.text == "I see."
         [tool] = tools(turn)
         assert tool["state"] == "output-error"
         assert tool["errorText"]
-        assert tool["errorText"] in told_by_tools(product, 1)[0]
+        assert tool["errorText"] in told_by_tools(product, 1)[-1]
         check_calls(product)
 
 
 def test_a_tool_that_there_is_not_is_not_run_and_the_model_is_told(server: ProductServer) -> None:
     calls = [Call("rm_rf", {"path": "/"}), Call("python", {"code": "print(1)"})]
     with chat_product(server, [CallTools(calls), Say("I see.")]) as product:
-        turn = seen(product.chat(), "remove it")
+        turn = seen(one_chat(product), "remove it")
         unknown, known = tools(turn)
         assert unknown["state"] == "output-error"
         assert "rm_rf" in unknown["errorText"] and "python" in unknown["errorText"]
         assert known["output"]["outputs"][0]["text"] == "1\n"
-        assert told_by_tools(product, 1) == [unknown["errorText"], "1\n"]
+        assert told_by_tools(product, 1)[-2:] == [unknown["errorText"], "1\n"]
         assert [chunk["toolName"] for chunk in turn.chunks if chunk["type"] == "tool-input-error"] == ["rm_rf"]
         check_calls(product)
 
@@ -279,12 +287,12 @@ def test_a_model_that_never_ends_is_ended_and_the_user_can_go_on(server: Product
 )
 def test_a_page_is_told_why_the_answer_ended(server: ProductServer, finish: Any, reason: str) -> None:
     with chat_product(server, [Say("So it is", finish=finish)]) as product:
-        assert seen(product.chat(), "hello").chunks[-1]["finishReason"] == reason
+        assert seen(one_chat(product), "hello").chunks[-1]["finishReason"] == reason
 
 
 def test_an_answer_without_a_word_is_an_answer(server: ProductServer) -> None:
     with chat_product(server, [Say(""), Say("Yes.")]) as product:
-        chat = product.chat()
+        chat = one_chat(product)
         assert seen(chat, "hello").text == ""
         assert seen(chat, "hello?").text == "Yes."
 
@@ -292,10 +300,10 @@ def test_an_answer_without_a_word_is_an_answer(server: ProductServer) -> None:
 def test_output_that_is_long_is_shown_in_bounds(server: ProductServer) -> None:
     code = "print('x' * 1_000_000)\nfrom IPython.display import HTML, display\ndisplay(HTML('<p>' + 'y' * 100_000))"
     with chat_product(server, [CallTools([Call("python", {"code": code})]), Say("Long.")]) as product:
-        chat = product.chat()
+        chat = one_chat(product)
         [tool] = tools(seen(chat, "print"))
         stream, page = tool["output"]["outputs"]
         assert len(stream["text"]) + stream["cut_chars"] == 1_000_001
         assert len(json.dumps(tool["output"])) < 50_000
         assert chat.client.get(page["urls"]["text/html"]).text == "<p>" + "y" * 100_000
-        assert len(told_by_tools(product, 1)[0]) < 20_000
+        assert len(told_by_tools(product, 1)[-1]) < 20_000

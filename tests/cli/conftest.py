@@ -19,7 +19,7 @@ from tests.cli.person import Person
 from tests.conftest import ProductServer
 
 COMMAND = str(Path(sys.executable).with_name("caesarion"))
-DEADLINE_S = 100
+DEADLINE_S = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,14 @@ def fresh(shared_session: str, product_server: ProductServer) -> Iterator[tuple[
 
 @pytest.fixture
 def client(product_server: ProductServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=product_server.url, timeout=60) as client:
+    with httpx.Client(base_url=product_server.url, timeout=200) as client:
         yield client
+
+
+@pytest.fixture
+def known(client: httpx.Client, shared_session: str) -> Session:
+    """That session, for tests that leave nothing running in it and do not look at its files or at what was said."""
+    return Session(client, shared_session)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from caesarion_cli.terminal import without_sequences
 
 COLUMNS, ROWS = 120, 40
-PATIENCE_S = 60.0
+PATIENCE_S = 200.0
 # The terminal that a new session's leader opens first becomes its own, so that Ctrl-C reaches what runs there.
 _OWNING = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
 

@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import COMMAND, Caesarion, Session
 from tests.cli.cut_line import CutLine
 from tests.conftest import ProductServer
+from tests.platform.conftest import shape
 
 # Waits for a file that the test puts there. Deadlines are the test's.
 UNTIL_GATE = """
@@ -58,17 +59,17 @@ def test_code_that_fails_ends_with_1_and_a_plain_traceback(
     assert "\x1b" not in ended.err
 
 
-def test_ctrl_c_interrupts_and_what_the_code_still_says_is_shown(caesarion: Caesarion, session: Session) -> None:
+def test_ctrl_c_interrupts_and_what_the_code_still_says_is_shown(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
     script = caesarion.script(
         "kept = 'kept'\ntry:\n    print('begun', flush=True)\n    while True: pass\nfinally:\n    print('cleaned up')"
     )
-    with caesarion.started("run", script, "--session", session.id) as running:
+    with caesarion.started("run", script, *fresh) as running:
         assert running.next_line() == "begun\n"
         running.press_ctrl_c()
         ended = running.finished()
     assert (ended.code, ended.out) == (130, "cleaned up\n")
     assert "KeyboardInterrupt" in ended.err
-    assert caesarion("run", "-", "--session", session.id, given="kept").out == "'kept'\n"
+    assert caesarion("run", "-", *fresh, given="kept").out == "'kept'\n"
 
 
 def test_a_second_ctrl_c_leaves_at_once(caesarion: Caesarion, session: Session) -> None:
@@ -92,7 +93,7 @@ def test_json_is_what_the_api_gives_and_nothing_else(caesarion: Caesarion, fresh
     assert ended.code == 1
     assert ended.err == ""
     assert [output["seq"] for output in ended.lines] == list(range(1, len(ended.lines) + 1))
-    assert [output["type"] for output in ended.lines] == ["started", "display_data", "stream", "error", "finished"]
+    assert shape(ended.lines) == ["started", "display_data", "stream", "error", "finished"]
     assert list(caesarion.folder.iterdir()) == []
 
 
@@ -192,13 +193,13 @@ def test_code_whose_answer_never_came_is_not_run_again(
     assert session.file("runs.txt") == b"x"
 
 
-def test_code_is_interrupted_when_nobody_reads_what_it_says(caesarion: Caesarion, session: Session) -> None:
+def test_code_is_interrupted_when_nobody_reads_what_it_says(caesarion: Caesarion, fresh: tuple[str, ...]) -> None:
     script = caesarion.script("while True: print('line', flush=True)")
-    with caesarion.started("run", script, "--session", session.id) as running:
+    with caesarion.started("run", script, *fresh) as running:
         assert running.next_line() == "line\n"
         running.stop_reading()
         assert running.finished().code == 130
-    assert caesarion("run", "-", "--session", session.id, given="'free again'").out == "'free again'\n"
+    assert caesarion("run", "-", *fresh, given="'free again'").out == "'free again'\n"
 
 
 @pytest.mark.parametrize("given", ["none.py", ".", "latin.py"])

@@ -17,7 +17,7 @@ from caesarion.settings import LocalSettings, SandboxSettings
 
 PYTHON = str(Path(__file__).parents[2] / ".venv-sandbox" / "bin" / "python")
 SPEC = SessionSpec(idle_timeout_s=600)
-DEADLINE_S = 60.0
+DEADLINE_S = 200.0
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ async def restart(sandbox: Sandbox) -> None:
     assert sandbox.endpoint is not None
     client = SandboxClient(sandbox.endpoint)
     try:
-        await client.call("POST", "/v1/contexts/default/restart")
+        await client.call("POST", "/v1/contexts/default/restart", deadline_s=DEADLINE_S)
     finally:
         await client.aclose()
 

@@ -1,5 +1,6 @@
 """The pool of local sandboxes when settings change between two lives of the product."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ OPEN_FILES = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[
 
 
 @pytest.fixture
-def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield Path(str(tmp_path_factory.mktemp("h")))
+def own_home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cz-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def opened(home: Path, settings: SandboxSettings, pool_size: int) -> LocalSandboxes:

@@ -26,13 +26,13 @@ from tests.contracts.made_up_internet import INTERNET, NAME, OWN_PRIVATE, OWN_PU
 pytestmark = pytest.mark.anyio
 
 ROOT = os.geteuid() == 0
-ENDED_DEADLINE_S = 30.0
+ENDED_DEADLINE_S = 200.0
 USER = "1000"
 FETCH = f"""
 import socket
 def fetch(address, port={PORT}, device=None):
     with socket.socket() as s:
-        s.settimeout(10)
+        s.settimeout(60)
         if device:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
         try:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import httpx
@@ -83,6 +84,18 @@ def text_of(outputs: list[Output], name: str = "stdout") -> str:
     return "".join(output["text"] for output in outputs if output["type"] == "stream" and output["name"] == name)
 
 
+def only(outputs: list[Output], kind: str) -> list[Output]:
+    """Return the outputs of one type; what earlier tests left may stand before them."""
+    found = [output for output in outputs if output["type"] == kind]
+    assert found, outputs
+    return found
+
+
+def shape(outputs: list[Output]) -> list[str]:
+    """Return the types of outputs in order. Text may come in any number of pieces, so texts in a row count once."""
+    return [kind for (kind, _), _ in groupby(outputs, lambda output: (output["type"], output.get("name")))]
+
+
 def failure(reply: httpx.Response) -> tuple[int, str]:
     """Return the status and code of a failure, which has the one shape."""
     assert reply.headers["content-type"] == "application/json", reply.text
@@ -115,7 +128,7 @@ def temporary_session(client: httpx.Client, **spec: Any) -> Iterator[Session]:
 def client_of(url: str, key: str | None = None) -> Iterator[httpx.Client]:
     """Give a client of an app, with this API key."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(base_url=url, timeout=110, headers=headers) as client:
+    with httpx.Client(base_url=url, timeout=200, headers=headers) as client:
         yield client
 
 

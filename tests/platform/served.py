@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,9 @@ from caesarion_execute.settings import Settings
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
 SERVE = (str(BIN / "caesarion"), "serve")
-END_DEADLINE_S = 60.0
+NO_POOL = {"CAESARION_POOL_SIZE": "0"}  # for tests that need no more sandboxes than their sessions have
+END_DEADLINE_S = 200.0
+PORTS = range(20_000, 32_000)  # below those of ip_local_port_range
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Home:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CAESARION_")}
         python = str(ROOT / ".venv-sandbox" / "bin" / "python")
         common = {"CAESARION_HOME": str(self.path), "CAESARION_SANDBOX_PYTHON": python, "CAESARION_POOL_SIZE": "1"}
-        return {**kept, **common, "PORT": "0", **more}
+        return {**kept, **common, "CAESARION_CLAIM_TIMEOUT_S": "200", "PORT": "0", **more}
 
     def sandboxes(self) -> list[str]:
         """Return the names of the sandboxes whose folders are there."""
@@ -73,20 +77,20 @@ class Home:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line.startswith("ready http://127.0.0.1:"), line + (process.stderr.read() if process.stderr else "")
-            with httpx.Client(base_url=line.split()[1], timeout=60) as client:
+            with httpx.Client(base_url=line.split()[1], timeout=200) as client:
                 yield Served(process, client)
 
     @contextlib.contextmanager
     def framework(self, function: str = "execute", **env: str) -> Iterator[Served]:
         """Run a function under functions-framework until the end of the block; its sandboxes stay."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = _free_port()
         process = start(framework(function), self.env(HOST="127.0.0.1", PORT=str(port), **env))
-        with _ended(process):
-            url = f"http://127.0.0.1:{port}"
-            with httpx.Client(transport=httpx.HTTPTransport(retries=12), base_url=url, timeout=60) as client:
-                assert client.get("/health/live").status_code == 200
-                yield Served(process, client)
+        with _ended(process), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=200) as client:
+            while not _listens(port):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.01)
+            assert client.get("/health/live").status_code == 200
+            yield Served(process, client)
 
 
 def framework(function: str) -> tuple[str, ...]:
@@ -123,6 +127,20 @@ def home() -> Iterator[Home]:
         settings = Settings.from_env(Home(path).env())
         asyncio.run(LocalSandboxes(settings.sandbox, settings.local).shutdown(keep=False))
         shutil.rmtree(path)
+
+
+def _free_port() -> int:
+    """Return a port on which nobody listens, and which the system gives to nobody who asks for any."""
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 @contextlib.contextmanager

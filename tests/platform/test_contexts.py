@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.platform.conftest import Session, failure, gate, temporary_session
+from tests.platform.conftest import Session, failure, gate, only, temporary_session
 
 MAX_CONTEXTS = 8
 
@@ -21,7 +21,7 @@ def test_a_context_has_variables_and_a_count_of_its_own(session: Session) -> Non
     session.run("here = 1")
     outputs = session.run("there = 'here' in globals(); there", context="own-1")
     assert outputs[0] == {**outputs[0], "context": "own-1", "execution_count": 1}
-    assert outputs[1]["data"] == {"text/plain": "False"}
+    assert [result["data"] for result in only(outputs, "execute_result")] == [{"text/plain": "False"}]
     assert session.said("print('there' in globals())") == "False\n"
     assert session.said("import os; print(os.getcwd())", context="own-1") == "/uploaded_files\n"
     assert states(session) == {"default": "idle", "own-1": "idle"}

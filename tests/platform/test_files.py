@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.platform.conftest import Session, failure, gate, temporary_session
-from tests.platform.served import home
+from tests.platform.served import NO_POOL, home
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 MIB = 1024**2
@@ -67,7 +67,7 @@ def form_part(disposition: str, content: str = "text") -> bytes:
 def connected(session: Session) -> Iterator[socket.socket]:
     """A connection on which requests are written by hand."""
     base = session.client.base_url
-    with socket.create_connection((base.host, base.port or 80), timeout=60) as connection:
+    with socket.create_connection((base.host, base.port or 80), timeout=200) as connection:
         yield connection
 
 
@@ -524,10 +524,12 @@ def test_two_uploads_of_one_name_at_once_leave_one_of_them_whole(session: Sessio
     def upload(letter: bytes) -> int:
         def body() -> Iterator[bytes]:
             yield letter * MIB
-            half_sent.wait(60)
+            half_sent.wait(200)
             yield letter * MIB
 
-        return httpx.put(f"{session.client.base_url}{url(session, 'both.txt')}", content=body(), timeout=60).status_code
+        return httpx.put(
+            f"{session.client.base_url}{url(session, 'both.txt')}", content=body(), timeout=200
+        ).status_code
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         assert list(pool.map(upload, (b"a", b"b"))) == [201, 201]
@@ -543,7 +545,9 @@ def test_an_upload_refused_early_does_not_disturb_those_after_it(session: Sessio
 def test_an_operator_can_allow_more_types_and_less_disk() -> None:
     with (
         home() as place,
-        place.serve(CAESARION_SANDBOX_DISK_BYTES=str(4 * MIB), CAESARION_UPLOAD_TYPES=".PNG, parquet") as served,
+        place.serve(
+            CAESARION_SANDBOX_DISK_BYTES=str(4 * MIB), CAESARION_UPLOAD_TYPES=".PNG, parquet", **NO_POOL
+        ) as served,
         temporary_session(served.client) as session,
     ):
         put(session, "picture.png", PNG)

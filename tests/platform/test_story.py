@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.platform.served import ROOT, Home, Served, home
+from tests.platform.served import NO_POOL, ROOT, Home, Served, home
 
 EXAMPLES = ROOT / "examples"
 ROWS = 100_000
@@ -24,7 +24,7 @@ def place() -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def served(place: Home) -> Iterator[Served]:
-    with place.serve() as running:
+    with place.serve(**NO_POOL) as running:
         yield running
 
 
@@ -41,7 +41,7 @@ def example(name: str, *arguments: str, url: str = "") -> str:
     if name.endswith(".py"):
         command.insert(0, sys.executable)
     env = {**os.environ, "CAESARION_URL": url, "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 
@@ -79,7 +79,7 @@ def test_the_sales_story_ends_with_a_plot_a_summary_and_a_notebook(served: Serve
 
 def test_the_story_goes_on_after_the_functions_are_killed(sales: Path) -> None:
     with home() as place:
-        with place.serve() as first:
+        with place.serve(**NO_POOL) as first:
             first.client.post("/sessions/story/initialize").raise_for_status()
             with sales.open("rb") as file:
                 first.client.post("/sessions/story/files", files={"file": file}).raise_for_status()
@@ -87,7 +87,7 @@ def test_the_story_goes_on_after_the_functions_are_killed(sales: Path) -> None:
             first.client.post("/sessions/story/executions", json={"code": code}).raise_for_status()
             first.process.kill()
             first.process.wait()
-        with place.serve() as second:
+        with place.serve(**NO_POOL) as second:
             reply = second.client.post("/sessions/story/executions", json={"code": "len(sales)"})
             assert json.loads(reply.text.splitlines()[1])["data"]["text/plain"] == str(ROWS)
             assert second.client.get("/sessions/story/files").json()["files"][0]["path"] == "sales.csv"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Server:
             transport=httpx.HTTPTransport(uds=str(folder / "run" / "control.sock")),
             base_url="http://sandbox",
             headers={"Authorization": "Bearer secret"},
-            timeout=60,
+            timeout=200,
         )
 
     def start(self) -> None:
@@ -83,7 +84,7 @@ class Server:
         """End the server; the zygote and its kernels follow by themselves."""
         for process in reversed(self._processes):
             process.kill() if process is self._processes[-1] else None
-            process.wait(timeout=20)
+            process.wait(timeout=200)
         self._processes.clear()
 
     def outputs(self, code: str, **fields: Any) -> list[dict[str, Any]]:
@@ -96,6 +97,18 @@ class Server:
 def text_of(outputs: list[dict[str, Any]], name: str = "stdout") -> str:
     """Return all that was written to a stream."""
     return "".join(output["text"] for output in outputs if output["type"] == "stream" and output["name"] == name)
+
+
+def only(outputs: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the outputs of one type; what earlier tests left may stand before them."""
+    found = [output for output in outputs if output["type"] == kind]
+    assert found, outputs
+    return found
+
+
+def shape(outputs: list[dict[str, Any]]) -> list[str]:
+    """Return the types of outputs in order. Text may come in any number of pieces, so texts in a row count once."""
+    return [kind for (kind, _), _ in groupby(outputs, lambda output: (output["type"], output.get("name")))]
 
 
 @pytest.fixture(scope="module")

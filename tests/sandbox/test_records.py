@@ -18,8 +18,9 @@ from tests.sandbox.conftest import Server
 
 HOLDER = """
 import sys, httpx
-client = httpx.Client(transport=httpx.HTTPTransport(uds=sys.argv[1]), headers={"Authorization": "Bearer secret"})
-with client.stream("GET", f"http://sandbox/v1/journal/{sys.argv[2]}/hold", timeout=None) as reply:
+headers = {"Authorization": "Bearer secret"}
+client = httpx.Client(transport=httpx.HTTPTransport(uds=sys.argv[1]), headers=headers, timeout=None)
+with client.stream("GET", f"http://sandbox/v1/journal/{sys.argv[2]}/hold") as reply:
     for line in reply.iter_lines():
         print(line, flush=True)
 """
@@ -52,10 +53,11 @@ def lines_of(server: Server, path: str) -> Iterator[tuple[httpx.Response, Iterat
 
 @contextmanager
 def held(server: Server, stream: str) -> Iterator[Iterator[Any]]:
-    """Hold a stream, and give what its holder is told from then on."""
+    """Hold a stream, and give what its holder is told from then on; at the end of the block nobody holds it."""
     with lines_of(server, f"{stream}/hold") as (_, told):
         assert next(told) == {"held": True}
         yield told
+    read(server, stream, follow=1, after=10**14)
 
 
 def code_of(reply: httpx.Response) -> tuple[int, str]:

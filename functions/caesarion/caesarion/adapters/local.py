@@ -24,7 +24,7 @@ from caesarion.settings import LocalSettings, SandboxSettings
 logger = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 2
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 HEARTBEAT_S = 60.0
 
@@ -255,9 +255,10 @@ class LocalSandboxes:
         """Ask a waiting sandbox for its status; one that nobody asks for ends itself."""
         client = SandboxClient(self._endpoint(name))
         try:
-            await client.call("GET", "/v1/status", deadline_s=5)
+            await client.call("GET", "/v1/status")
         except SandboxUnavailable:
-            await self._discard(name)
+            if await asyncio.to_thread(self._home.withdraw, name):
+                await self._discard(name)
         finally:
             await client.aclose()
 

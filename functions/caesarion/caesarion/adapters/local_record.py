@@ -140,9 +140,12 @@ class Home:
         """Put a ready sandbox into the pool."""
         _write(self.path / "pool" / name, json.dumps({"name": name}))
 
-    def withdraw(self, name: str) -> None:
-        """Take a sandbox out of the pool for nobody."""
-        (self.path / "pool" / name).unlink(missing_ok=True)
+    def withdraw(self, name: str) -> bool:
+        """Take a sandbox out of the pool for nobody; return whether it was there, as a session may have taken it."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "pool" / name).unlink()
+            return True
+        return False
 
     def take(self, key: SessionKey, template: str) -> str | None:
         """Give a living sandbox of the pool to a session and return its name, or None when there is none."""

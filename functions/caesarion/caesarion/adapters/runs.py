@@ -199,8 +199,9 @@ class Following:
             self._last_seq = int(found[1])
             if found[2] == b"finished":
                 self.finished = True
-                if self._release is not None:
+                if self._release is not None:  # before the client has the line and begins something else
                     self._runs._metrics.count_execution(json.loads(block[start:])["status"])
+                    self._release()
 
     def _last_words(self, reason: str) -> bytes:
         text = f"{reason}. Whether the code ran to its end is not known."
