@@ -36,7 +36,8 @@ export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode 
   const shown = useConversation(session);
   const { conversation, messages, busy, phase, stopping, loaded, returned } = shown;
   const config = useConfig();
-  const { scroller, content, atEnd, toEnd } = useStickToBottom();
+  const empty = loaded && messages.length === 0 && !busy;
+  const { scroller, content, atEnd, toEnd } = useStickToBottom(!empty);
   const [editing, setEditing] = useState<string>();
   const [limit, setLimit] = useState(DRAWN_AT_ONCE);
   const composer = useRef<ComposerHandle>(null);
@@ -46,8 +47,8 @@ export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode 
 
   useFreshness(session, phase === "answering", messages.length);
   useLayoutEffect(() => {
-    if (loaded) toEnd();
-  }, [loaded, toEnd]);
+    if (loaded && !empty) toEnd();
+  }, [empty, loaded, toEnd]);
   const stop = useCallback(() => void conversation.stop(), [conversation]);
   useShortcut("stop", stop, busy);
   useShortcut("focusComposer", () => composer.current?.focus());
@@ -98,7 +99,6 @@ export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode 
   };
 
   const from = drawnFrom(messages, limit);
-  const empty = loaded && messages.length === 0 && !busy;
   return (
     <DropZone session={session}>
       <div className={styles.view}>
@@ -133,7 +133,7 @@ export function ChatView({ session, draft, welcome }: ChatViewProps): ReactNode 
               <TurnStatus shown={shown} />
             </div>
           </div>
-          {!atEnd && (
+          {!atEnd && !empty && (
             <div className={styles.jump}>
               <Button className={styles.jumpButton} onClick={toEnd}>
                 <ArrowDown aria-hidden size={16} />

@@ -12,8 +12,8 @@ export interface StickToBottom {
   toEnd(): void;
 }
 
-/** Keep the end in view while content grows, as long as the user has not scrolled up. */
-export function useStickToBottom(): StickToBottom {
+/** Keep the end in view while content grows, as long as the user has not scrolled up and it is `wanted` at all. */
+export function useStickToBottom(wanted: boolean): StickToBottom {
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const sticks = useRef(true);
@@ -29,7 +29,7 @@ export function useStickToBottom(): StickToBottom {
   useEffect(() => {
     const element = scroller.current;
     const inner = content.current;
-    if (element === null || inner === null) return undefined;
+    if (!wanted || element === null || inner === null) return undefined;
     let lastTop = element.scrollTop;
     let lastHeight = element.clientHeight;
     const follow = (): void => {
@@ -52,7 +52,7 @@ export function useStickToBottom(): StickToBottom {
       observer.disconnect();
       element.removeEventListener("scroll", onScroll);
     };
-  }, []);
+  }, [wanted]);
 
   return { scroller, content, atEnd, toEnd };
 }
