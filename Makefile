@@ -34,6 +34,9 @@ fix: setup ## repair what format and lint can repair, and renew docs/configurati
 bench: setup ## measure, beside a bare kernel in the same run
 	.venv/bin/python -m bench $(ARGS)
 
+screenshots: setup ## make pictures of the page's states, into build/screenshots
+	.venv/bin/python -m tests.browser.screenshots $(ARGS)
+
 lock: setup ## renew the hash-pinned locks, nothing younger than a week
 	@for name in uv node dev sandbox; do \
 	  .tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -51,6 +51,11 @@ class Chat:
         body = {} if turn is None else {"turn": turn}
         assert self.client.post(f"/api/chat/{self.id}/stop", json=body).status_code == 204
 
+    def begin(self) -> None:
+        """Have a sandbox before the first message."""
+        while self.client.post(f"/sessions/{self.id}/initialize").raise_for_status().status_code != 200:
+            pass
+
     def put_file(self, name: str, content: bytes) -> None:
         """Put a file where the user's files are."""
         assert self.client.put(f"/sessions/{self.id}/files/{name}", content=content).is_success

@@ -136,6 +136,7 @@ def test_a_turn_that_was_killed_in_mid_text_is_answered_when_it_is_asked_again(p
     never = threading.Event()
     with scripted([Say(["Once ", never]), Say("Afresh.")]) as model, place.serve(**model_env(model)) as second:
         chat = Chat(new_id("c"), second.client)
+        chat.begin()  # a chat whose sandbox is still being claimed is not yet seen by other replicas
         with place.serve(**model_env(model)) as first, chat.at(first.client).asking("go", message_id="m") as asked:
             seen = until(asked, says("Once "))
             with chat.resuming() as elsewhere:

@@ -156,7 +156,8 @@ async def test_a_fork_bomb_ends_with_its_cell(attacker: Sandbox) -> None:
     outputs = await run(attacker, "import os\nwhile True: os.fork()", timeout_s=3)
     assert outputs[-1]["status"] in ("error", "timeout", "died")
     await restart(attacker)  # the kernel may have survived, and with it what it forked
-    assert await said(attacker, "print('after the bomb')") == "after the bomb\n"
+    # what the forks said last may come first
+    assert (await said(attacker, "print('after the bomb')")).endswith("after the bomb\n")
 
 
 async def test_memory_past_the_limit_ends_the_kernel_and_says_why(attacker: Sandbox) -> None:

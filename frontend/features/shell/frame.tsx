@@ -1,6 +1,7 @@
 "use client";
 
 import { FolderOpen, PanelLeft } from "lucide-react";
+import dynamic from "next/dynamic";
 import { type ReactNode, useEffect, useState } from "react";
 import { Button, IconButton } from "@/components/ui/button";
 import { Notice } from "@/components/ui/notice";
@@ -8,8 +9,6 @@ import { Sheet } from "@/components/ui/sheet";
 import { useMedia, WIDE } from "@/components/ui/use-media";
 import { ChatView } from "@/features/chat/chat-view";
 import type { Draft } from "@/features/chat/drafts";
-import { FilesPanel } from "@/features/files/files-panel";
-import { NotebookView } from "@/features/notebook/notebook-view";
 import { ExportMenu } from "@/features/sessions/export-menu";
 import { SandboxBadge } from "@/features/sessions/sandbox";
 import { useSession, useSessions } from "@/features/sessions/store";
@@ -21,6 +20,12 @@ import styles from "./frame.module.css";
 import { HelpDialog } from "./help-dialog";
 import { Sidebar } from "./sidebar";
 import { Welcome } from "./welcome";
+
+// What the first page does not show comes when it is wanted.
+const FilesPanel = dynamic(async () => (await import("@/features/files/files-panel")).FilesPanel, { ssr: false });
+const NotebookView = dynamic(async () => (await import("@/features/notebook/notebook-view")).NotebookView, {
+  ssr: false,
+});
 
 /** Sessions at the left, the session that the address names in the middle, its files at the right. */
 export function Frame({ address }: { address: string | null }): ReactNode {
