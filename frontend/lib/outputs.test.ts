@@ -126,3 +126,9 @@ test("an output of a type that this page does not know is left out, the others s
   };
   expect(shownExecutionSchema.parse(kept).outputs).toMatchObject([{ text: "a" }]);
 });
+
+test("a run of carriage returns of any length is no work", () => {
+  expect(overwritten("1%", "\r".repeat(1_000_000) + "2%")).toBe("2%");
+  expect(overwritten("1%", "\r".repeat(1_000_000))).toBe("1%" + "\r".repeat(1_000_000));
+  expect(overwritten("", "\r")).toBe("\r");
+});

@@ -239,6 +239,12 @@ export function overwritten(before: string, text: string): string {
   if (!text.includes("\r") && !before.endsWith("\r")) return before + text;
   const start = before.lastIndexOf("\n") + 1;
   const lines = (before.slice(start) + text).split("\n");
-  const shown = lines.map((line) => line.slice(line.replace(/\r+$/, "").lastIndexOf("\r") + 1));
-  return before.slice(0, start) + shown.join("\n");
+  return before.slice(0, start) + lines.map(lastWritten).join("\n");
+}
+
+/** What follows the last carriage return that something follows. No pattern: `/\r+$/` is quadratic in a run of them. */
+function lastWritten(line: string): string {
+  let end = line.length;
+  while (end > 0 && line[end - 1] === "\r") end -= 1;
+  return end === 0 ? line : line.slice(line.lastIndexOf("\r", end - 1) + 1);
 }

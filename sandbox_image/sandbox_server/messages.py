@@ -1,11 +1,8 @@
 """From Jupyter's IOPub messages to outputs. Pure. Source: Jupyter messaging, "Messages on the IOPub channel"."""
 
-import re
 from typing import Any
 
 from caesarion.outputs import ClearOutput, DisplayData, Error, ExecuteResult, Output, Stream, UpdateDisplayData
-
-_OVERWRITTEN = re.compile(r"[^\n\r]*\r+(?=[^\n\r])")
 
 
 def output_of(message: dict[str, Any]) -> Output | None:
@@ -45,7 +42,13 @@ def collapsed(text: str) -> str:
     """
     if "\r" not in text:
         return text
-    return _OVERWRITTEN.sub("\r", text)
+    return "\n".join(map(_collapsed_line, text.split("\n")))
+
+
+def _collapsed_line(line: str) -> str:
+    # By searches alone: a pattern that looks for the next carriage return from every character is quadratic.
+    seen = line.rstrip("\r")
+    return seen[max(0, seen.rfind("\r")) :] + line[len(seen) : len(seen) + 1]
 
 
 def _display_id(content: dict[str, Any]) -> str | None:

@@ -196,6 +196,12 @@ def test_a_progress_bar_costs_what_is_seen_of_it(server: Server) -> None:
     assert len(outputs) < 100
 
 
+def test_a_very_long_line_beside_a_carriage_return_ends_in_time(server: Server) -> None:
+    outputs = server.outputs("import sys; n = sys.stdout.write('1%\\r2%\\n' + 'x' * 900_000 + '\\nend\\n')")
+    assert text_of(outputs).startswith("\r2%\nxxx")
+    assert text_of(outputs).endswith("xxx\nend\n")
+
+
 RICH = {
     "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()": "image/png",
     "import pandas as pd; pd.DataFrame({'a': [1]})": "text/html",
