@@ -27,7 +27,8 @@ describe("the state that is shown", () => {
   test.each<[string, Answer | undefined, unknown, Seen | null, string]>([
     ["before the first answer", undefined, null, SEEN, "unknown"],
     ["never made", answer(undefined), null, null, "not started"],
-    ["was there, and is not any more", answer(undefined), null, SEEN, "gone"],
+    ["was there, and is not any more", answer(undefined), null, { ...SEEN, gone: true }, "gone"],
+    ["is being made: what is remembered is ahead of the answer", answer(undefined), null, SEEN, "not started"],
     ["first start", answer({ state: "starting" }), null, null, "starting"],
     ["used just now", answer({ last_activity_at: "2026-03-30T11:59:30Z" }), null, SEEN, "ready"],
     ["not used for a while", answer({ last_activity_at: "2026-03-30T11:58:00Z" }), null, SEEN, "idle"],

@@ -50,7 +50,8 @@ const SOONEST_POLL_MS = 1_000;
 export function sandboxState(answer: Answer | undefined, failure: unknown, seen: Seen | null): SandboxState {
   if (failure !== null && failure !== undefined) return isUnreachable(failure) ? "unreachable" : "unknown";
   if (answer === undefined) return "unknown";
-  if (answer.document === undefined) return seen === null ? "not started" : "gone";
+  // What is remembered is ahead of the answer for a moment, so only it says that there was a sandbox that is no more.
+  if (answer.document === undefined) return seen?.gone ? "gone" : "not started";
   const { state, last_activity_at } = answer.document;
   if (state !== "ready" || last_activity_at === undefined) return state;
   return answer.server_ms - Date.parse(last_activity_at) > IDLE_AFTER_MS ? "idle" : "ready";
