@@ -48,7 +48,8 @@ export async function request(name: FunctionName, path: string, init: RequestIni
     if (init.signal?.aborted) throw error;
     throw unreachable();
   }
-  if (!reply.ok) throw await failureOf(reply);
+  // What only looks is asked again and again by itself, and must not ask for a key each time.
+  if (!reply.ok) throw await failureOf(reply, !["GET", "HEAD"].includes(init.method ?? "GET"));
   return reply;
 }
 
@@ -63,10 +64,10 @@ export async function requestJson<T>(
   return schema.parse(await reply.json());
 }
 
-/** Return what a refused answer says. */
-export async function failureOf(reply: Response): Promise<ApiError> {
+/** Return what a refused answer says, and have the page ask for a key where that is what is missing. */
+export async function failureOf(reply: Response, byUser = true): Promise<ApiError> {
   const error = failureFrom(await reply.text().catch(() => ""), reply.status, reply.headers.get("retry-after"));
-  if (error.status === 401) askForKey();
+  if (error.status === 401) askForKey(byUser);
   return error;
 }
 

@@ -3,6 +3,7 @@
 const NAME = "caesarion.key";
 const listeners = new Set<() => void>();
 let wanted = false;
+let dismissed = false;
 
 export function apiKey(): string {
   try {
@@ -21,11 +22,13 @@ export function setApiKey(key: string): void {
     // A browser that keeps nothing asks again.
   }
   wanted = false;
+  dismissed = false;
   for (const listener of listeners) listener();
 }
 
-/** Have the page ask for a key. */
-export function askForKey(): void {
+/** Have the page ask for a key; once the user would rather not, only for something that they did themselves. */
+export function askForKey(byUser = false): void {
+  if (dismissed && !byUser) return;
   wanted = true;
   for (const listener of listeners) listener();
 }
@@ -33,6 +36,7 @@ export function askForKey(): void {
 /** The user would rather not give one now. */
 export function dismissKey(): void {
   wanted = false;
+  dismissed = true;
   for (const listener of listeners) listener();
 }
 

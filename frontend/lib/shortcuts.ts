@@ -2,12 +2,16 @@
 
 import { useEffect, useRef } from "react";
 
-/** A key and what it does; all that exist are listed here, so that the help dialog cannot forget one. */
+/**
+ * A key and what it does; all that exist are listed here, so that the help dialog cannot forget one.
+ *
+ * None that works everywhere is a single character: who dictates would press it (WCAG 2.1.4).
+ */
 export const SHORTCUTS = {
   send: { keys: "Enter", label: "Send the message", group: "Writing" },
   newline: { keys: "Shift+Enter", label: "New line", group: "Writing" },
   editLast: { keys: "ArrowUp", label: "Edit the last message (in an empty box)", group: "Writing" },
-  focusComposer: { keys: "/", label: "Go to the message box", group: "Writing" },
+  focusComposer: { keys: "Mod+/", label: "Go to the message box", group: "Writing" },
   stop: { keys: "Escape", label: "Stop the answer or the running cell", group: "Running" },
   runCell: { keys: "Mod+Enter", label: "Run the cell", group: "Running" },
   runCellAndAdvance: { keys: "Shift+Enter", label: "Run the cell and go to the next (in a cell)", group: "Running" },
@@ -22,7 +26,7 @@ export const SHORTCUTS = {
   toggleSidebar: { keys: "Mod+B", label: "Show or hide the sessions", group: "Sessions" },
   toggleFiles: { keys: "Mod+Alt+F", label: "Show or hide the files", group: "Files" },
   upload: { keys: "Mod+U", label: "Upload files", group: "Files" },
-  help: { keys: "?", label: "Keyboard help", group: "Page" },
+  help: { keys: "Mod+Alt+H", label: "Keyboard help", group: "Page" },
 } as const;
 
 export type ShortcutName = keyof typeof SHORTCUTS;

@@ -21,6 +21,11 @@ declare global {
   }
 }
 
+if (self.origin !== "null") throw new Error("This page shows what strangers wrote, so it must be sandboxed.");
+// A policy has no word for these: they would reach other hosts, if only to tell their names.
+for (const name of ["RTCPeerConnection", "webkitRTCPeerConnection", "WebTransport"])
+  Reflect.deleteProperty(window, name);
+
 const page = window.parent;
 const root = document.getElementById("output") as HTMLElement;
 let shown: FrameContent | undefined;

@@ -324,7 +324,9 @@ def test_each_page_is_held_to_its_own_scripts_and_the_functions(page: httpx.Clie
 def test_what_is_shown_of_code_is_in_a_sandbox_of_its_own(page: httpx.Client, anywhere: httpx.Client) -> None:
     for client in (page, anywhere):
         for path in ("/render.html", "/render"):
-            assert raw(client, path).headers["content-security-policy"] == RENDER_POLICY
+            headers = raw(client, path).headers
+            assert headers["content-security-policy"] == RENDER_POLICY
+            assert headers["x-dns-prefetch-control"] == "off"
     assert directives(raw(page, "/render.html")) == {
         "sandbox": ["allow-scripts"],
         "default-src": ["'none'"],

@@ -1,7 +1,7 @@
 import { Chat } from "@ai-sdk/react";
 import type { UIMessage, UIMessageChunk } from "ai";
 import { createStore } from "zustand/vanilla";
-import { loadMessages, onSaved, saveMessages } from "@/features/sessions/store";
+import { loadMessages, onSaved, saveMessages, untilLoaded } from "@/features/sessions/store";
 import { announce } from "@/lib/announce";
 import { ApiError, request, wordsOf } from "@/lib/api";
 import { newId } from "@/lib/ids";
@@ -78,6 +78,7 @@ export class Conversation {
   private needsKey = false;
   private needsServer = false;
   private changedElsewhere = false;
+  private closed = false;
   private readonly told = new Set<string>();
   private wake: (() => void) | undefined;
   private opening: Promise<void> | undefined;
@@ -128,12 +129,14 @@ export class Conversation {
   }
 
   close(): void {
+    this.closed = true;
     for (const end of this.ends) end();
     clearTimeout(this.saving);
   }
 
   async send(text: string, files: string[] = []): Promise<void> {
     if (this.busy) return;
+    if (!this.state.getState().loaded) return this.state.setState({ returned: { text } });
     const id = newId("u");
     const metadata: MessageMetadata = { sent_at_ms: Date.now(), ...(files.length > 0 && { files }) };
     await this.ask({
@@ -226,14 +229,15 @@ export class Conversation {
   }
 
   private async read(): Promise<void> {
-    const messages = await loadMessages(this.session);
-    if (this.busy || this.chat.messages.length > 0) {
-      this.state.setState({ loaded: true });
-      return;
-    }
+    const messages = await untilLoaded(
+      () => loadMessages(this.session),
+      (error) => this.state.setState({ failure: { text: `${wordsOf(error)} It is tried again.` } }),
+      () => !this.closed,
+    );
+    if (messages === undefined) return;
     this.remember(messages);
     this.chat.messages = messages;
-    this.state.setState({ loaded: true });
+    this.state.setState({ loaded: true, failure: undefined });
     const last = messages.at(-1);
     if (last?.role === "user" || isOpen(last)) await this.pickUp(true);
   }
@@ -356,14 +360,14 @@ export class Conversation {
     if (!this.mine) void this.catchUp();
   }
 
-  /** Another tab has kept something: show it, and follow what it follows. */
+  /** Another tab has kept something: show it, and follow what it follows. Where it cannot be read nothing changes. */
   private async catchUp(): Promise<void> {
     if (this.busy || !this.state.getState().loaded) {
       this.changedElsewhere = true;
       return;
     }
-    const messages = await loadMessages(this.session);
-    if (this.busy) return;
+    const messages = await loadMessages(this.session).catch(() => undefined);
+    if (messages === undefined || this.busy) return;
     const next = reconciled(this.chat.messages, messages);
     if (next.some((each, i) => isOpen(messages[i]) && !isOpen(each))) void saveMessages(this.session, next);
     const same = next.length === this.chat.messages.length && next.every((each, i) => each === this.chat.messages[i]);

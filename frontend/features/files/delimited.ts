@@ -91,6 +91,9 @@ export function delimiterOf(text: string): string {
 export function numericColumns(rows: readonly (readonly string[])[], columns: number): boolean[] {
   return Array.from({ length: columns }, (_, column) => {
     const values = rows.map((row) => row[column]?.trim() ?? "").filter((value) => value !== "");
-    return values.length > 0 && values.every((value) => /^[-+]?(\d[\d,_ ]*)?\.?\d*(e[-+]?\d+)?%?$/i.test(value));
+    return (
+      values.length > 0 &&
+      values.every((value) => value.length <= 64 && /^[-+]?(\d[\d,_ ]*)?(\.\d*)?(e[-+]?\d+)?%?$/i.test(value))
+    );
   });
 }

@@ -21,7 +21,7 @@ export async function sendFile({ session, name, file, signal, onSent }: Sending)
   const answer = await put(url, file, signal, onSent);
   if (answer === undefined) throw (await isReadable(file)) ? unreachable() : unreadable(name);
   if (answer.status >= 200 && answer.status < 300) return;
-  if (answer.status === 401) askForKey();
+  if (answer.status === 401) askForKey(true);
   throw failureFrom(answer.body, answer.status, answer.retryAfter);
 }
 

@@ -58,7 +58,7 @@ export class EditedCell {
   }
 
   private async load(): Promise<void> {
-    const kept = keptSchema.safeParse(await loadPart(this.session, this.part));
+    const kept = keptSchema.safeParse(await loadPart(this.session, this.part).catch(() => undefined));
     const execution = kept.success ? parsedRun(kept.data.execution) : undefined;
     if (!kept.success || execution === undefined || this.state.edited !== undefined) return;
     const { code } = kept.data;

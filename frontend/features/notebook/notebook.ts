@@ -1,7 +1,7 @@
 import { announce } from "@/lib/announce";
 import { wordsOf } from "@/lib/api";
 import { isOver, type ShownExecution } from "@/lib/outputs";
-import { loadPart, onSaved, savePart } from "@/features/sessions/store";
+import { loadPart, onSaved, savePart, untilLoaded } from "@/features/sessions/store";
 import {
   announceEnd,
   type CellRun,
@@ -61,6 +61,9 @@ export class Notebook {
   private working = false;
   private saving: ReturnType<typeof setTimeout> | undefined;
   private loading: Promise<void> | undefined;
+  private forgotten = false;
+  /** What other tabs have kept before this one had read. */
+  private readonly missed = new Set<string>();
 
   constructor(readonly session: string) {}
 
@@ -178,6 +181,7 @@ export class Notebook {
 
   /** End everything: the session was removed. */
   forget(): void {
+    this.forgotten = true;
     clearTimeout(this.saving);
     this.saving = undefined;
     this.queue = [];
@@ -187,9 +191,16 @@ export class Notebook {
 
   private async load(): Promise<void> {
     onSaved(this.session, (name) => void this.saved(name));
-    const cells = parsedCells(await loadPart(this.session, "cells"));
+    let problem: string | undefined;
+    const cells = await untilLoaded(
+      async () => parsedCells(await loadPart(this.session, "cells")),
+      (error) => this.set({ problem: (problem = `${wordsOf(error)} It is tried again.`) }),
+      () => !this.forgotten,
+    );
+    if (cells === undefined) return;
+    // An output that cannot be read is not shown; what is kept of it stays until the cell runs again.
     const kept = await Promise.all(
-      cells.map(async ({ id }) => parsedRun(await loadPart(this.session, outputPart(id)))),
+      cells.map(async ({ id }) => parsedRun(await loadPart(this.session, outputPart(id)).catch(() => undefined))),
     );
     const runs: Record<string, CellRun> = {};
     const running: [string, ShownExecution][] = [];
@@ -198,14 +209,19 @@ export class Notebook {
       if (execution !== undefined && isOver(execution.status)) runs[id] = { execution };
       else if (execution !== undefined) running.push([id, execution]);
     });
-    this.set({ loaded: true, cells, runs });
+    const solved = problem !== undefined && this.state.problem === problem;
+    this.set({ loaded: true, cells, runs, ...(solved && { problem: undefined }) });
+    for (const name of this.missed) void this.saved(name);
     await Promise.all(running.map(([id, execution]) => this.attach(id, execution)));
   }
 
   private async loadRun(id: string): Promise<void> {
-    const kept = await loadPart(this.session, outputPart(id));
-    if (this.running.has(id) || this.isQueued(id)) return;
-    const execution = parsedRun(kept);
+    const kept = await loadPart(this.session, outputPart(id)).then(
+      (part) => ({ execution: parsedRun(part) }),
+      () => undefined,
+    );
+    if (kept === undefined || this.running.has(id) || this.isQueued(id)) return;
+    const { execution } = kept;
     if (execution === undefined) {
       if (this.state.runs[id] !== undefined) this.set({ runs: withoutKey(this.state.runs, id) });
     } else if (isOver(execution.status)) this.putRun(id, { execution }, false);
@@ -217,11 +233,12 @@ export class Notebook {
     await this.carry(id, (signal, put) => followCell(this.session, execution, signal, put));
   }
 
-  /** Another tab has kept something. What is typed here and not kept yet wins. */
+  /** Another tab has kept something. What is typed here and not kept yet wins; what cannot be read changes nothing. */
   private async saved(name: string): Promise<void> {
-    if (name === "cells" && this.saving === undefined) {
-      const kept = await loadPart(this.session, "cells");
-      if (this.saving === undefined) this.set({ cells: parsedCells(kept) });
+    if (!this.state.loaded) this.missed.add(name);
+    else if (name === "cells" && this.saving === undefined) {
+      const cells = await loadPart(this.session, "cells").then(parsedCells, () => undefined);
+      if (cells !== undefined && this.saving === undefined) this.set({ cells });
     } else if (name.startsWith(OUTPUT)) await this.loadRun(name.slice(OUTPUT.length));
   }
 
@@ -309,7 +326,9 @@ export class Notebook {
     return indexOf(this.state.cells, id) >= 0;
   }
 
+  /** Nothing is saved over cells that have not been read. */
   private setCells(cells: readonly NotebookCell[]): void {
+    if (!this.state.loaded) return;
     this.set({ cells });
     this.saving ??= setTimeout(() => this.flush(), SAVE_AFTER_MS);
   }
@@ -326,7 +345,8 @@ export class Notebook {
 
 const OUTPUT = "out-";
 
-function outputPart(id: string): string {
+/** The name under which a cell's last run is kept with its session. */
+export function outputPart(id: string): string {
   return OUTPUT + id;
 }
 

@@ -7,7 +7,7 @@ import type { ShownExecution } from "@/lib/outputs";
 /** A server that answers as execute does, and writes down what it was asked. */
 type Answer = (request: IncomingMessage, response: ServerResponse, body: string) => void;
 
-const TIMING = { firstWaitMs: 1, heardWithinMs: 10_000 };
+const TIMING = { firstWaitMs: 1, heardWithinMs: 10_000, goodAfterMs: 10_000 };
 let server: Server;
 let answers: Record<string, Answer[]>;
 let asked: { line: string; key?: string; body: string }[];
@@ -141,9 +141,36 @@ test("a connection on which nothing is heard any more is made again", async () =
     "s",
     "1",
     { executionKey: "k1", onState: () => undefined },
-    { firstWaitMs: 1, heardWithinMs: 20 },
+    { ...TIMING, heardWithinMs: 20 },
   );
   expect(state.status).toBe("ok");
+});
+
+test("a silent run is watched to its end, however often its connections break after a while", async () => {
+  answers[INITIALIZE] = [READY];
+  answers[RUN] = [outputs([STARTED], { cut: true })];
+  answers["GET /sessions/s/executions/e1/outputs?after=1"] = [
+    ...Array.from({ length: 12 }, () => outputs([])),
+    outputs([finished(2)]),
+  ];
+  const connecting: boolean[] = [];
+  const state = await run.runCode(
+    "s",
+    "1",
+    { executionKey: "k1", onState: () => undefined, onReconnecting: (now) => connecting.push(now) },
+    { ...TIMING, goodAfterMs: 0 },
+  );
+  expect(state.status).toBe("ok");
+  expect(connecting.slice(0, 26)).toEqual(Array.from({ length: 26 }, (_, index) => index % 2 === 0));
+});
+
+test("a run whose connections always break at once is given up", async () => {
+  answers[INITIALIZE] = [READY];
+  answers[RUN] = [outputs([STARTED])];
+  const line = "GET /sessions/s/executions/e1/outputs?after=1";
+  answers[line] = Array.from({ length: 20 }, () => outputs([]));
+  await expect(ran()).rejects.toThrow();
+  expect(asked.filter((one) => one.line === line)).toHaveLength(8);
 });
 
 test("outputs of a type that this page does not know are left out, and what comes after them is shown", async () => {

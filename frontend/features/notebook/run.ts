@@ -11,8 +11,10 @@ const PUBLISH_EVERY_MS = 50;
 const HEARD_WITHIN_MS = 45_000;
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 8_000;
-/** Attempts without one new output before a run is given up, about half a minute. */
+/** Attempts without one new output or good connection before a run is given up, about half a minute. */
 const ATTEMPTS = 8;
+/** A connection on which something was heard for so long was a good one: the attempts before it no longer count. */
+const GOOD_AFTER_MS = 10_000;
 const START_WAIT_S = 25;
 
 export interface Watch {
@@ -36,8 +38,9 @@ export interface RunOptions extends Watch {
 interface Timing {
   firstWaitMs: number;
   heardWithinMs: number;
+  goodAfterMs: number;
 }
-const TIMING: Timing = { firstWaitMs: FIRST_WAIT_MS, heardWithinMs: HEARD_WITHIN_MS };
+const TIMING: Timing = { firstWaitMs: FIRST_WAIT_MS, heardWithinMs: HEARD_WITHIN_MS, goodAfterMs: GOOD_AFTER_MS };
 
 const started = new Map<string, number>();
 const initialized = new Set<string>();
@@ -195,14 +198,16 @@ async function watched(
         reply ??= state.after === 0 ? await begin() : await resumed(session, state, signal);
         if (reply.status === 204) throw lost();
         initialized.add(session);
+        if (failures > 0) watch.onReconnecting?.(false);
+        const openedMs = performance.now();
+        const heard = (): void => {
+          if (performance.now() - openedMs >= timing.goodAfterMs) failures = 0;
+        };
         const named = reply.headers.get("x-execution-id");
         if (named !== null && state.execution !== named) publishing.put((state = { ...state, execution: named }));
-        for await (const line of events(reply, timing.heardWithinMs, signal)) {
+        for await (const line of events(reply, timing.heardWithinMs, heard, signal)) {
           const next = taken(state, line);
-          if (next.after > state.after) {
-            if (failures > 0) watch.onReconnecting?.(false);
-            failures = 0;
-          }
+          if (next.after > state.after) failures = 0;
           if (next.status === "running" && state.status !== "running") noteStart(next.execution, Date.now());
           state = next;
           publishing.put(state);
@@ -254,10 +259,15 @@ function taken(state: Folding, line: string): Folding {
   return numbered.success ? { ...state, after: Math.max(state.after, numbered.data.seq) } : state;
 }
 
-/** Yield the data of each server-sent event. Throws when nothing, not even a heartbeat, comes in time. */
+/**
+ * Yield the data of each server-sent event, and call `heard` for whatever comes, heartbeats too.
+ *
+ * Throws when nothing, not even a heartbeat, comes in time.
+ */
 async function* events(
   reply: Response,
   heardWithinMs: number,
+  heard: () => void,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<string, void, undefined> {
   if (reply.body === null) return;
@@ -275,6 +285,7 @@ async function* events(
       });
       clearTimeout(silence);
       if (done) return;
+      heard();
       const lines = decoder.decode(value, { stream: true }).split("\n");
       const rest = lines.pop() ?? "";
       for (const line of lines) {

@@ -46,7 +46,7 @@ function formOf({ data, urls }: Pick<RichOutput, "data" | "urls">, view: View, m
     if (value !== undefined) return { view, mime, source: { value } };
   }
   const path = urls !== undefined && Object.hasOwn(urls, mime) ? urls[mime] : undefined;
-  return path?.startsWith("/") ? { view, mime, source: { path } } : undefined;
+  return path !== undefined && /^\/[^/\\]/.test(path) ? { view, mime, source: { path } } : undefined;
 }
 
 /** Return the value as the view wants it: an object for figures, else text (nbformat also has it as lines). */

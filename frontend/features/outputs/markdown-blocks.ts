@@ -34,9 +34,13 @@ export function blocksOf(markdown: string): string[] {
     blank = false;
     block.push(line);
     const unindented = inList ? line.trimStart() : line;
-    const mark = FENCE.exec(unindented);
     if (fence !== undefined) {
-      if (mark?.[1]?.startsWith(fence) && mark[2]?.trim() === "") fence = undefined;
+      if (!closes(unindented, fence)) continue;
+      fence = undefined;
+      if (fenceOf(block[0] ?? "") !== undefined) {
+        blocks.push(block.join("\n"));
+        block = [];
+      }
     } else if (inMath) {
       if (line.trimEnd().endsWith("$$")) inMath = false;
     } else if (fenceOf(unindented) !== undefined) {
@@ -56,6 +60,12 @@ function fenceOf(line: string): string | undefined {
   return marks?.startsWith("`") && info.includes("`") ? undefined : marks;
 }
 
+/** Whether a line closes the fence that these marks opened. */
+function closes(line: string, fence: string): boolean {
+  const [, marks, info = ""] = FENCE.exec(line) ?? [];
+  return marks?.startsWith(fence) === true && info.trim() === "";
+}
+
 function opensMath(line: string): boolean {
   const text = line.trim();
   return text.startsWith("$$") && text.indexOf("$$", 2) < 0;
@@ -68,10 +78,32 @@ const MAX_MARKS = 1_500;
 const MARKS = /[*_~[\]<`|$]/g;
 const TOO_DEEP = /^(?:(?:[ \t]*(?:>|(?:[-*+]|\d{1,9}[.)])[ \t])){40}|[ \t]{80,}(?:[-*+>]|\d{1,9}[.)]))/m;
 
+/** More than this of one text is not rendered: each block is a component of its own. */
+const MAX_BLOCKS = 1_000;
+const MAX_TEXT_CHARS = 300_000;
+
+/** Return the blocks that are rendered, and what comes after them as one text that is shown as it is written. */
+export function withinBounds(blocks: string[]): [string[], string] {
+  let chars = 0;
+  const end = blocks.findIndex((block, index) => {
+    chars += block.length;
+    return index >= MAX_BLOCKS || (index > 0 && chars > MAX_TEXT_CHARS);
+  });
+  return end < 0 ? [blocks, ""] : [blocks.slice(0, end), blocks.slice(end).join("\n\n")];
+}
+
+/** Whether a block is fenced code and nothing else; its fence may still be open. */
+function isFenced(block: string): boolean {
+  const fence = fenceOf(block.split("\n", 1)[0] ?? "");
+  if (fence === undefined) return false;
+  const [, ...lines] = block.trimEnd().split(/\r\n?|\n/);
+  const end = lines.findIndex((line) => closes(line, fence));
+  return end < 0 || end === lines.length - 1;
+}
+
 /** Whether parsing a block would hold up the page, so that it is better shown as it is written. */
 export function isTooMuch(block: string): boolean {
-  const [first = ""] = block.split("\n", 1);
-  if (fenceOf(first) !== undefined) return block.length > MAX_CODE_CHARS;
+  if (isFenced(block)) return block.length > MAX_CODE_CHARS;
   if (block.length > MAX_BLOCK_CHARS || TOO_DEEP.test(block)) return true;
   return (block.match(MARKS)?.length ?? 0) > MAX_MARKS;
 }
@@ -83,15 +115,14 @@ export function isTooMuch(block: string): boolean {
  * space after it, a closing one has none before it and no digit behind it.
  */
 export function preparedMath(block: string): { text: string; math: boolean } {
-  if (!/[$]|\\[([]/.test(block)) return { text: block, math: false };
+  if (!/[$]|\\[([]/.test(block) || isFenced(block)) return { text: block, math: false };
   let math = false;
   let text = "";
   let fence: string | undefined;
   let inMath = false;
   for (const line of block.split(/(?<=\n)/)) {
-    const mark = FENCE.exec(line.trim());
     if (fence !== undefined) {
-      if (mark?.[1]?.startsWith(fence) && mark[2]?.trim() === "") fence = undefined;
+      if (closes(line.trim(), fence)) fence = undefined;
       text += line;
     } else if (inMath) {
       if (line.trimEnd().endsWith("$$")) inMath = false;
@@ -185,6 +216,7 @@ function closingTicks(text: string, count: number): number {
 
 /** Return the part before a displayed formula that is still being written, and that formula's text. */
 export function withoutOpenFormula(block: string): [string, string] {
+  if (isFenced(block)) return [block, ""];
   const marks = [...block.matchAll(/\$\$|^\s*\\\[|\\\]\s*$/gm)];
   if (marks.length % 2 === 0) return [block, ""];
   const last = marks.at(-1);

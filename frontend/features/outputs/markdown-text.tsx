@@ -9,7 +9,7 @@ import { CodeBlock } from "./code-block";
 import { Formula } from "./formula";
 import { Guard } from "./guard";
 import { linkable, showable } from "./links";
-import { blocksOf, isTooMuch, preparedMath, withoutOpenFormula } from "./markdown-blocks";
+import { blocksOf, isTooMuch, preparedMath, withinBounds, withoutOpenFormula } from "./markdown-blocks";
 import { ScrollRegion } from "./scroll-region";
 import styles from "./markdown-text.module.css";
 
@@ -21,12 +21,13 @@ export interface MarkdownTextProps {
 
 /** Markdown of a model or a kernel: no HTML, nothing from other servers, links only where they can be trusted. */
 export function MarkdownText({ text, streaming = false }: MarkdownTextProps): ReactNode {
-  const blocks = useMemo(() => blocksOf(text), [text]);
+  const [blocks, rest] = useMemo(() => withinBounds(blocksOf(text)), [text]);
   return (
     <div className={styles.markdown}>
       {blocks.map((block, index) => (
-        <Block key={index} text={block} open={streaming && index === blocks.length - 1} />
+        <Block key={index} text={block} open={streaming && rest === "" && index === blocks.length - 1} />
       ))}
+      {rest !== "" && <AsWritten text={rest} />}
     </div>
   );
 }

@@ -104,6 +104,13 @@ test("Markdown has no HTML, no foreign pictures and no dangerous links", () => {
   expect([link.getAttribute("rel"), link.getAttribute("target")]).toEqual(["noopener noreferrer", "_blank"]);
 });
 
+test("of a text that is too long the first is rendered, and the rest shown as one text as it is written", () => {
+  show(<MarkdownText text={`*a* ${"word ".repeat(2_000)}\n\n`.repeat(40)} />);
+  expect(document.querySelectorAll("em")).toHaveLength(29);
+  expect(document.querySelectorAll("pre")).toHaveLength(1);
+  expect(document.querySelector("pre")?.textContent.match(/\*a\*/g)).toHaveLength(11);
+});
+
 test("code in Markdown can be copied", () => {
   show(<MarkdownText text={"```python\nx = 1\n```"} />);
   expect(screen.getByText("x = 1")).toBeTruthy();

@@ -4,7 +4,7 @@ import { MAX_SEGMENTS, plainText, segments } from "./ansi";
 import { bestForm, endingOf } from "./forms";
 import { formulaOf } from "./latex";
 import { linkable, showable } from "./links";
-import { blocksOf, isTooMuch, preparedMath, withoutOpenFormula } from "./markdown-blocks";
+import { blocksOf, isTooMuch, preparedMath, withinBounds, withoutOpenFormula } from "./markdown-blocks";
 import { sizeFromBase64, sizeFromMetadata, sizeFromSvg } from "./picture-size";
 import { sameOutput } from "./same-output";
 import { parseTable, rowsInWords, toCsv } from "./table";
@@ -196,6 +196,22 @@ describe("Markdown in pieces", () => {
     expect(blocksOf("$$\na\n\nb\n$$\n\nc")).toEqual(["$$\na\n\nb\n$$", "c"]);
   });
 
+  test("text right after a fence is a piece of its own", () => {
+    expect(blocksOf("```python\nx\n```\nso\n\n  b")).toEqual(["```python\nx\n```", "so\n\n  b"]);
+    expect(blocksOf("- a\n  ```\n  x\n  ```\n  b")).toHaveLength(1);
+  });
+
+  test("of a text that is too long the first pieces are rendered, and none of it is lost", () => {
+    const [blocks, rest] = withinBounds(blocksOf("a\n\n".repeat(100_000)));
+    expect(blocks).toHaveLength(1_000);
+    expect(rest.match(/a/g)).toHaveLength(99_000);
+    const paragraph = "word ".repeat(2_000).trim();
+    const [few, long] = withinBounds(Array.from({ length: 50 }, () => paragraph));
+    expect(few).toHaveLength(30);
+    expect(long.split("\n\n")).toHaveLength(20);
+    expect(withinBounds(["a", "b"])).toEqual([["a", "b"], ""]);
+  });
+
   test("a text with definitions is one piece", () => {
     expect(blocksOf("a [b][1]\n\nc\n\n[1]: https://example.org")).toHaveLength(1);
   });
@@ -217,6 +233,7 @@ describe("Markdown in pieces", () => {
     expect(preparedMath("\\[\ny = 1\n\\]").text).toBe("$$\ny = 1\n$$");
     expect(preparedMath("`$a$` stays").math).toBe(false);
     expect(preparedMath("```\n$a$\n```").math).toBe(false);
+    expect(preparedMath("```\n\\[\ny\n\\]\n```")).toEqual({ text: "```\n\\[\ny\n\\]\n```", math: false });
   });
 
   test("a formula that is still being written is held back", () => {
@@ -234,11 +251,14 @@ describe("Markdown in pieces", () => {
     ["a table as wide as a street", `${"|a".repeat(5_000)}\n${"|-".repeat(5_000)}`],
     ["lists in lists", Array.from({ length: 300 }, (_, depth) => `${" ".repeat(depth * 2)}- a`).join("\n")],
     ["a book in one paragraph", "word ".repeat(20_000)],
+    ["open brackets after a fence that is closed", `\`\`\`\n\`\`\`\n${"[".repeat(20_000)}`],
+    ["open brackets after a fence that Windows closed", `~~~\n~~~\r\n${"[".repeat(20_000)}`],
   ])("%s are shown as they are written", (_name, text) => expect(isTooMuch(text)).toBe(true));
 
   test("ordinary text is not too much", () => {
     expect(isTooMuch("---------------------------------------------------------------\n")).toBe(false);
     expect(isTooMuch(`\`\`\`python\n${"x = [1]\n".repeat(9_000)}\`\`\``)).toBe(false);
+    expect(isTooMuch(`\`\`\`python\n${"x = [1]\n".repeat(9_000)}`)).toBe(false);
     expect(isTooMuch("| a | b |\n|---|---|\n".concat("| 1 | **2** |\n".repeat(100)))).toBe(false);
   });
 });

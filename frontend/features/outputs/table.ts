@@ -136,7 +136,8 @@ function endOf(cell: TableCell | undefined): number {
   return cell === undefined ? 0 : cell.column + cell.colSpan;
 }
 
-const NUMBER = /^[-+−]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:e[-+]?\d+)?j?%?$|^[-+]?inf$/i;
+const NUMBER = /^[-+−]?(?:\d[\d,_]*(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?j?%?$|^[-+]?inf$/i;
+const MAX_NUMBER_CHARS = 64;
 const MISSING = new Set(["", "nan", "na", "<na>", "none", "nat", "null", "...", "…"]);
 
 function numericColumns(body: TableCell[][], columns: number): Set<number> {
@@ -146,7 +147,7 @@ function numericColumns(body: TableCell[][], columns: number): Set<number> {
     for (const { text, column, header } of row) {
       if (MISSING.has(text.toLowerCase())) {
         if (text === "NaN" && !header) some.add(column);
-      } else if (!header && NUMBER.test(text)) some.add(column);
+      } else if (!header && text.length <= MAX_NUMBER_CHARS && NUMBER.test(text)) some.add(column);
       else not.add(column);
     }
   }

@@ -1,6 +1,7 @@
 import type { UIMessage } from "ai";
 import { expect, test } from "vitest";
-import { cellsAsMarkdown, messagesAsMarkdown } from "./export-markdown";
+import { shownExecutionSchema } from "@/lib/outputs";
+import { cellsAsMarkdown, type ExportedCell, messagesAsMarkdown } from "./export-markdown";
 
 const absolute = (path: string): string => `https://run.example${path}`;
 
@@ -85,20 +86,19 @@ test("an error, a stop and a failed tool are told", () => {
   expect(messagesAsMarkdown("t", [failed], absolute)).toContain("*It failed: no*");
 });
 
-test("a notebook's cells are exported, and what has an unknown shape is left out", () => {
-  const cells = [
-    { id: "1", kind: "markdown", source: "Some *words*" },
-    {
-      id: "2",
-      kind: "code",
-      source: "1 + 1",
-      execution: { execution: "e", status: "ok", outputs: [{ type: "later" }] },
-    },
-    { id: "3", kind: "code", source: "2", execution: { broken: true } },
-    { odd: true },
+test("a notebook's cells are exported with what they showed", () => {
+  const execution = shownExecutionSchema.parse({
+    execution: "e",
+    status: "ok",
+    outputs: [{ type: "stream", seq: 2, name: "stdout", text: "2\n" }],
+  });
+  const cells: ExportedCell[] = [
+    { kind: "text", code: "Some *words*", execution: undefined },
+    { kind: "python", code: "print(1 + 1)", execution },
+    { kind: "python", code: "", execution: undefined },
   ];
   expect(cellsAsMarkdown("N", cells, absolute)).toBe(
-    "# N\n\nSome *words*\n\n```python\n1 + 1\n```\n\n```python\n2\n```\n",
+    "# N\n\nSome *words*\n\n```python\nprint(1 + 1)\n```\n\n```text\n2\n```\n",
   );
-  expect(cellsAsMarkdown("N", undefined, absolute)).toBe("# N\n");
+  expect(cellsAsMarkdown("N", [], absolute)).toBe("# N\n");
 });

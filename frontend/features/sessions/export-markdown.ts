@@ -1,4 +1,5 @@
 import type { UIMessage } from "ai";
+import type { CellKind } from "@/features/notebook/cells";
 import { z } from "@/lib/zod";
 import { bytes, count } from "@/lib/format";
 import { type RichOutput, type ShownExecution, shownExecutionSchema, type ShownOutput } from "@/lib/outputs";
@@ -9,14 +10,13 @@ import { type RichOutput, type ShownExecution, shownExecutionSchema, type ShownO
  * Pictures are linked where the server has an address for them, else left out with a note, so that the file stays
  * one that a person can read.
  */
-const cellsSchema = z
-  .array(z.unknown())
-  .transform((items) => items.flatMap((item) => cellSchema.safeParse(item).data ?? []));
-const cellSchema = z.object({
-  kind: z.enum(["code", "markdown"]),
-  source: z.string(),
-  execution: shownExecutionSchema.optional().catch(undefined),
-});
+
+/** A notebook's cell with its last run. */
+export interface ExportedCell {
+  kind: CellKind;
+  code: string;
+  execution: ShownExecution | undefined;
+}
 
 /** Return the absolute address of a path of execute. */
 export type Absolute = (path: string) => string;
@@ -30,12 +30,12 @@ export function messagesAsMarkdown(title: string, messages: readonly UIMessage[]
   return joined([heading(title), ...blocks]);
 }
 
-/** Return a notebook's cells, as they are kept, as Markdown. Cells of an unknown shape are left out. */
-export function cellsAsMarkdown(title: string, cells: unknown, absolute: Absolute): string {
-  const known = cellsSchema.safeParse(cells).data ?? [];
-  const blocks = known.flatMap((cell) => {
-    if (cell.kind === "markdown") return [cell.source];
-    return [fenced(cell.source, "python"), ...(cell.execution ? ofExecution(cell.execution, absolute) : [])];
+/** Return a notebook's cells as Markdown. */
+export function cellsAsMarkdown(title: string, cells: readonly ExportedCell[], absolute: Absolute): string {
+  const blocks = cells.flatMap(({ kind, code, execution }) => {
+    if (code.trim() === "") return [];
+    if (kind === "text") return [code];
+    return [fenced(code, "python"), ...(execution ? ofExecution(execution, absolute) : [])];
   });
   return joined([heading(title), ...blocks]);
 }

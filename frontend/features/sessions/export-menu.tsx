@@ -5,10 +5,14 @@ import { type ReactNode, useState } from "react";
 import { Button } from "@/components/ui/button";
 import { Dialog } from "@/components/ui/dialog";
 import { Menu } from "@/components/ui/menu";
+import { parsedRun } from "@/features/notebook/cell-run";
+import { parsedCells } from "@/features/notebook/cells";
+import { outputPart } from "@/features/notebook/notebook";
 import { announce } from "@/lib/announce";
 import { ApiError, request, urlOf, wordsOf } from "@/lib/api";
+import { toClipboard } from "@/lib/clipboard";
 import styles from "./export-menu.module.css";
-import { cellsAsMarkdown, messagesAsMarkdown } from "./export-markdown";
+import { cellsAsMarkdown, type ExportedCell, messagesAsMarkdown } from "./export-markdown";
 import { loadMessages, loadPart, type SessionMeta, useSession } from "./store";
 import { fileNameFrom } from "./titles";
 
@@ -61,7 +65,7 @@ export function ExportMenu({ session }: { session: string }): ReactNode {
             icon: <ClipboardCopy aria-hidden />,
             onSelect: () =>
               act(async () => {
-                await navigator.clipboard.writeText(await markdown(session, meta));
+                await toClipboard(await markdown(session, meta));
                 return "Copied as Markdown.";
               }),
           },
@@ -90,8 +94,19 @@ async function markdown(session: string, meta: SessionMeta | undefined): Promise
   const base = new URL(await urlOf("execute", "/"), location.href);
   const absolute = (path: string): string => new URL(path, base).href;
   const title = meta?.title ?? "Session";
-  if (meta?.kind === "notebook") return cellsAsMarkdown(title, await loadPart(session, "cells"), absolute);
+  if (meta?.kind === "notebook") return cellsAsMarkdown(title, await keptCells(session), absolute);
   return messagesAsMarkdown(title, await loadMessages(session), absolute);
+}
+
+async function keptCells(session: string): Promise<ExportedCell[]> {
+  const cells = parsedCells(await loadPart(session, "cells"));
+  return Promise.all(
+    cells.map(async ({ id, kind, code }) => ({
+      kind,
+      code,
+      execution: parsedRun(await loadPart(session, outputPart(id))),
+    })),
+  );
 }
 
 function save(blob: Blob, name: string): void {

@@ -53,6 +53,7 @@ const messageSchema = z.looseObject({
 const keptMessage = z.custom<UIMessage>((value) => messageSchema.safeParse(value).success);
 
 const MESSAGES = "messages";
+const LOAD_AGAIN_AFTER_MS = 2_000;
 const removed = new Set<string>();
 /** Made before the list was read. */
 const early: SessionMeta[] = [];
@@ -122,7 +123,7 @@ export function useStorageProblem(): StorageProblem | undefined {
   return useSyncExternalStore(onStorageProblem, storageProblem, () => undefined);
 }
 
-/** The conversation as this browser keeps it; empty when there is none. Survives the sandbox. */
+/** The conversation as this browser keeps it; empty when there is none. Rejects like `loadPart`. Survives the sandbox. */
 export async function loadMessages(session: string): Promise<UIMessage[]> {
   const kept = await loadPart<unknown>(session, MESSAGES);
   return Array.isArray(kept) ? kept.filter((item) => keptMessage.safeParse(item).success) : [];
@@ -135,14 +136,33 @@ export async function saveMessages(session: string, messages: UIMessage[]): Prom
 /**
  * A small value kept with a session (cells of a notebook, edited runs of a chat), in step between tabs.
  *
- * It is what was saved, perhaps by an older page: parse it.
+ * It is what was saved, perhaps by an older page: parse it. Rejects where it could not be read, which is not the same
+ * as nothing being kept: nothing may be saved over it then.
  */
 export async function loadPart<T>(session: string, name: string): Promise<T | undefined> {
+  const key = keyOf(session, name);
   try {
-    return (await read("contents", keyOf(session, name))) as T | undefined;
-  } catch {
-    return undefined;
+    return (await read("contents", key).catch(() => read("contents", key))) as T | undefined;
+  } catch (cause) {
+    throw new Error("What this browser keeps of the session cannot be read.", { cause });
   }
+}
+
+/** Load until it succeeds, or is not `wanted` any more; `onFailure` is called the first time that it fails. */
+export async function untilLoaded<T>(
+  load: () => Promise<T>,
+  onFailure: (error: unknown) => void,
+  wanted: () => boolean,
+): Promise<T | undefined> {
+  for (let failed = false; wanted(); failed = true) {
+    try {
+      return await load();
+    } catch (error) {
+      if (!failed) onFailure(error);
+      await new Promise((resolve) => setTimeout(resolve, LOAD_AGAIN_AFTER_MS));
+    }
+  }
+  return undefined;
 }
 
 /** Keep a value with a session. Saves of one name are kept in order; the last one wins. */

@@ -107,7 +107,8 @@ export function useSandboxRefresh(session: string): () => void {
 function seenQuery(session: string) {
   return queryOptions({
     queryKey: ["sandbox-seen", session],
-    queryFn: async (): Promise<Seen | null> => seenSchema.safeParse(await loadPart(session, SEEN)).data ?? null,
+    queryFn: async (): Promise<Seen | null> =>
+      seenSchema.safeParse(await loadPart(session, SEEN).catch(() => undefined)).data ?? null,
     staleTime: Infinity,
     networkMode: "always",
   });

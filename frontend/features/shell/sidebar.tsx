@@ -60,7 +60,7 @@ export function Sidebar({
           <Keyboard aria-hidden />
         </IconButton>
         {apiKey() !== "" && (
-          <IconButton label="API key" onClick={askForKey}>
+          <IconButton label="API key" onClick={() => askForKey(true)}>
             <KeyRound aria-hidden />
           </IconButton>
         )}

@@ -19,11 +19,11 @@ story("does it all by keyboard: writes, stops, asks for help, begins anew, goes 
   await page.keyboard.press("Escape");
   await gone(help);
   await focused(page, "Keyboard help");
-  await page.keyboard.press("?");
+  await page.keyboard.press("Control+Alt+h");
   await shown(help);
   await page.keyboard.press("Escape");
   await gone(help);
-  await page.keyboard.press("/");
+  await page.keyboard.press("Control+/");
   await focused(page, "Message");
   const address = page.url();
   await page.keyboard.press("Control+Alt+n");

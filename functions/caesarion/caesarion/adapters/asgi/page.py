@@ -323,8 +323,11 @@ def _file(path: str, file: Path, siblings: Mapping[str, Path], connect: tuple[st
     if headers["content-type"] != HTML:
         return PageFile(file.read_bytes, siblings, headers)
     html = file.read_bytes()
-    policy = RENDER_POLICY if path == f"/{RENDER}" else content_security_policy(html, connect)
-    page = PageFile(lambda: html, siblings, {**headers, "content-security-policy": policy})
+    if path == f"/{RENDER}":
+        headers |= {"content-security-policy": RENDER_POLICY, "x-dns-prefetch-control": "off"}
+    else:
+        headers["content-security-policy"] = content_security_policy(html, connect)
+    page = PageFile(lambda: html, siblings, headers)
     page.load()
     return page
 
