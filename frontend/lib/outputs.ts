@@ -8,6 +8,15 @@ import { z } from "./zod";
  */
 const mimeBundle = z.record(z.string(), z.unknown());
 
+const errorSchema = z.object({
+  type: z.literal("error"),
+  seq: z.number(),
+  ename: z.string(),
+  evalue: z.string(),
+  traceback: z.array(z.string()),
+});
+const truncatedSchema = z.object({ type: z.literal("truncated"), seq: z.number(), dropped_bytes: z.number() });
+
 export const shownOutputSchema = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("stream"),
@@ -25,14 +34,8 @@ export const shownOutputSchema = z.discriminatedUnion("type", [
     metadata: mimeBundle.optional(),
     display_id: z.string().optional(),
   }),
-  z.object({
-    type: z.literal("error"),
-    seq: z.number(),
-    ename: z.string(),
-    evalue: z.string(),
-    traceback: z.array(z.string()),
-  }),
-  z.object({ type: z.literal("truncated"), seq: z.number(), dropped_bytes: z.number() }),
+  errorSchema,
+  truncatedSchema,
 ]);
 
 export type ShownOutput = z.infer<typeof shownOutputSchema>;
@@ -82,14 +85,8 @@ export const wireOutputSchema = z.discriminatedUnion("type", [
     display_id: z.string().optional(),
   }),
   z.object({ type: z.literal("clear_output"), seq: z.number(), wait: z.boolean() }),
-  z.object({
-    type: z.literal("error"),
-    seq: z.number(),
-    ename: z.string(),
-    evalue: z.string(),
-    traceback: z.array(z.string()),
-  }),
-  z.object({ type: z.literal("truncated"), seq: z.number(), dropped_bytes: z.number() }),
+  errorSchema,
+  truncatedSchema,
   z.object({
     type: z.literal("finished"),
     seq: z.number(),

@@ -2,6 +2,7 @@ import { ApiError, request, urlOf } from "@/lib/api";
 import { bytes } from "@/lib/format";
 import { apiKey } from "@/lib/key";
 import { filePath, nameOf, type SessionFile } from "./file-list";
+import { saveBlob, saveFrom } from "@/lib/save";
 
 /** The most that is kept in memory on the way to the disk. */
 const MAX_KEPT_BYTES = 512_000_000;
@@ -18,7 +19,7 @@ export async function download(session: string, file: SessionFile): Promise<void
   if (apiKey() === "") {
     // A browser shows what a refused download says in place of the page, so the answer is known first.
     await request("execute", path, { method: "HEAD" });
-    save(await urlOf("execute", path), name);
+    saveFrom(await urlOf("execute", path), name);
     return;
   }
   if (file.size_bytes > MAX_KEPT_BYTES) {
@@ -29,20 +30,7 @@ export async function download(session: string, file: SessionFile): Promise<void
       0,
     );
   }
-  const url = URL.createObjectURL(await (await request("execute", path)).blob());
-  save(url, name);
-  // The browser has taken hold of it by the time that this task is over.
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}
-
-function save(url: string, name: string): void {
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.hidden = true;
-  document.body.append(link);
-  link.click();
-  link.remove();
+  saveBlob(await (await request("execute", path)).blob(), name);
 }
 
 function shellQuoted(text: string): string {

@@ -10,7 +10,7 @@ import { useNear } from "./near";
 import { useObjectUrl } from "./object-url";
 import { type Size, sizeFromBase64, sizeFromMetadata, sizeFromSvg } from "./picture-size";
 import { Failed, Waiting } from "./placeholder";
-import { saveBlob } from "./save";
+import { saveBlob } from "@/lib/save";
 import { useBlob } from "./use-form";
 import styles from "./picture.module.css";
 

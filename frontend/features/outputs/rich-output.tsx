@@ -14,7 +14,7 @@ import { MarkdownText } from "./markdown-text";
 import { useNear } from "./near";
 import { Picture } from "./picture";
 import { Failed, Waiting } from "./placeholder";
-import { saveBlob } from "./save";
+import { saveBlob } from "@/lib/save";
 import { ScrollRegion } from "./scroll-region";
 import { parseTable } from "./table";
 import { TableView } from "./table-view";

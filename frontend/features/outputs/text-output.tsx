@@ -5,7 +5,7 @@ import { type CSSProperties, type ReactNode, useLayoutEffect, useMemo, useRef, u
 import { Button } from "@/components/ui/button";
 import { count } from "@/lib/format";
 import { plainText, type Segment, segments } from "./ansi";
-import { saveBlob } from "./save";
+import { saveBlob } from "@/lib/save";
 import { ScrollRegion } from "./scroll-region";
 import styles from "./text-output.module.css";
 

@@ -11,6 +11,7 @@ import { outputPart } from "@/features/notebook/notebook";
 import { announce } from "@/lib/announce";
 import { ApiError, request, urlOf, wordsOf } from "@/lib/api";
 import { toClipboard } from "@/lib/clipboard";
+import { saveBlob } from "@/lib/save";
 import styles from "./export-menu.module.css";
 import { cellsAsMarkdown, type ExportedCell, messagesAsMarkdown } from "./export-markdown";
 import { loadMessages, loadPart, type SessionMeta, useSession } from "./store";
@@ -19,7 +20,6 @@ import { fileNameFrom } from "./titles";
 const NOTHING_RAN =
   "The session has no sandbox now, so there is no history of what ran. Run something first, " +
   "or export Markdown, which is made from what this browser keeps.";
-const REVOKE_AFTER_MS = 60_000;
 
 /** What a session can be taken away as. */
 export function ExportMenu({ session }: { session: string }): ReactNode {
@@ -46,7 +46,7 @@ export function ExportMenu({ session }: { session: string }): ReactNode {
             icon: <NotebookPen aria-hidden />,
             onSelect: () =>
               act(async () => {
-                save(await notebook(session), `${name}.ipynb`);
+                saveBlob(await notebook(session), `${name}.ipynb`);
                 return "Notebook saved.";
               }),
           },
@@ -56,7 +56,7 @@ export function ExportMenu({ session }: { session: string }): ReactNode {
             icon: <FileText aria-hidden />,
             onSelect: () =>
               act(async () => {
-                save(new Blob([await markdown(session, meta)], { type: "text/markdown" }), `${name}.md`);
+                saveBlob(new Blob([await markdown(session, meta)], { type: "text/markdown" }), `${name}.md`);
                 return "Markdown saved.";
               }),
           },
@@ -107,12 +107,4 @@ async function keptCells(session: string): Promise<ExportedCell[]> {
       execution: parsedRun(await loadPart(session, outputPart(id))),
     })),
   );
-}
-
-function save(blob: Blob, name: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), REVOKE_AFTER_MS);
 }
