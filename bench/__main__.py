@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from bench import chat, cold_start, contexts, crowd, machine, new_sessions, page, report, volume, warm
+from bench import chat, cold_start, contexts, crowd, machine, new_sessions, page, report, sweep, volume, warm
 
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 INTERRUPTED = 130
@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[str, Measure]] = {
     "volume": (volume.NAME, volume.measure),
     "chat": (chat.NAME, chat.measure),
     "page": (page.NAME, page.measure),
+    "sweep": (sweep.NAME, sweep.measure),
 }
 
 

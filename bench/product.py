@@ -134,6 +134,7 @@ async def running_product(*, pool_size: int, settings: Mapping[str, str] | None 
             "CAESARION_SANDBOX_PYTHON": str(SANDBOX_PYTHON),
             "CAESARION_POOL_SIZE": str(pool_size),
             "CAESARION_MAX_SESSIONS": "0",
+            "CAESARION_MAX_KEPT_SESSIONS": "0",
             "CAESARION_MAX_EXECUTIONS": "0",
             "PORT": "0",
             **(settings or {}),

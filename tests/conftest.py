@@ -18,8 +18,9 @@ from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.key_file import KeyFile
 from caesarion.adapters.local import LocalSandboxes
+from caesarion.adapters.store import open_store
 from caesarion.principals import records_from_env
-from caesarion_cli.all_in_one import Settings, build_app
+from caesarion_cli.all_in_one import Settings, automation_of, build_app
 
 SANDBOX_PYTHON = Path(__file__).parents[1] / ".venv-sandbox" / "bin" / "python"
 START_DEADLINE_S = 200.0
@@ -36,6 +37,7 @@ class ProductServer:
             "CAESARION_SANDBOX_PYTHON": str(SANDBOX_PYTHON),
             "CAESARION_POOL_SIZE": "1",
             "CAESARION_MAX_SESSIONS": "0",
+            "CAESARION_MAX_KEPT_SESSIONS": "0",
             "CAESARION_CLAIM_TIMEOUT_S": "200",
         }
         self._loop = asyncio.new_event_loop()
@@ -43,7 +45,8 @@ class ProductServer:
         self._servers: list[tuple[ListeningServer, asyncio.Task[None]]] = []
         self._thread.start()
         settings = Settings.from_env(self._env)
-        self.sandboxes = LocalSandboxes(settings.sandbox, settings.local)
+        self.store = open_store(settings.execute.store, settings.local.home)
+        self.sandboxes = LocalSandboxes(settings.sandbox, settings.local, self.store)
         self.url = self.serve({})
 
     def serve(self, env: Mapping[str, str]) -> str:
@@ -67,7 +70,7 @@ class ProductServer:
     async def _serve(self, env: Mapping[str, str]) -> str:
         settings = Settings.from_env(env)
         file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
-        app = build_app(self.sandboxes, settings, Keys(file))
+        app = build_app(self.sandboxes, settings, Keys(file), automation_of(settings, env))
         listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
         server = ListeningServer(config)

@@ -1,4 +1,4 @@
-"""All functions as one app: their routes side by side on one platform, with the settings of all, and the page."""
+"""All functions as one app: their routes side by side on one platform, with the settings of all, broker and page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,16 +9,24 @@ from starlette.applications import Starlette
 
 import caesarion_chat.app
 import caesarion_chat.settings
+import caesarion_cleanup.app
+import caesarion_cleanup.settings
 import caesarion_execute.app
 import caesarion_execute.settings
 from caesarion.adapters.asgi.access import Keys
+from caesarion.adapters.asgi.broker_routes import broker_paths, broker_routes
 from caesarion.adapters.asgi.page import INDEX, Page
 from caesarion.adapters.local_machine import UPLOAD_TYPES
 from caesarion.adapters.platform import Platform
+from caesarion.adapters.store import open_store
 from caesarion.errors import ConfigError
 from caesarion.ports import Sandboxes
 from caesarion.settings import LocalSettings, PageSettings, Reader, SandboxSettings, ServingSettings
+from caesarion.triggers import built_in_triggers
+from caesarion_cli.automation import NOTHING, Automation, read_automation
+from caesarion_cli.home_broker import HomeBroker
 
+FUNCTIONS = (caesarion_execute, caesarion_chat, caesarion_cleanup)
 CHECKOUT_PAGE = Path(__file__).parents[2] / "frontend" / "out"
 
 
@@ -28,6 +36,7 @@ class Settings:
 
     execute: caesarion_execute.settings.Settings
     chat: caesarion_chat.settings.Settings
+    cleanup: caesarion_cleanup.settings.Settings
     page: PageSettings
 
     @classmethod
@@ -38,6 +47,7 @@ class Settings:
         for from_env in (
             caesarion_execute.settings.Settings.from_env,
             caesarion_chat.settings.Settings.from_env,
+            caesarion_cleanup.settings.Settings.from_env,
             _page_settings,
         ):
             try:
@@ -46,7 +56,13 @@ class Settings:
                 problems |= dict.fromkeys(error.message.splitlines())
         if problems:
             raise ConfigError("\n".join(problems))
-        return cls(*read)
+        settings = cls(*read)
+        if settings.execute.kubernetes.sandboxes != "local":
+            raise ConfigError(
+                "`caesarion serve` has sandboxes of this machine only. For those of a cluster run the functions under "
+                "functions-framework, or leave CAESARION_SANDBOXES out."
+            )
+        return settings
 
     @property
     def serving(self) -> ServingSettings:
@@ -63,20 +79,38 @@ class Settings:
 
 def groups() -> list[type[Any]]:
     """Return the groups of settings of all functions and the page, each once."""
-    kinds: list[Any] = [
-        field.default_factory
-        for settings in (caesarion_execute.settings.Settings, caesarion_chat.settings.Settings)
-        for field in fields(settings)
-    ]
+    kinds: list[Any] = [field.default_factory for function in FUNCTIONS for field in fields(function.settings.Settings)]
     return list(dict.fromkeys([*kinds, PageSettings]))
 
 
-def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette:
+def automation_of(settings: Settings, env: Mapping[str, str]) -> Automation:
+    """Return what the files of these settings say. Raises ConfigError."""
+    return read_automation(
+        settings.execute.event_files,
+        settings.local.home,
+        env,
+        sweep=settings.cleanup.sweep.schedule,
+        max_timeout_s=settings.sandbox.max_execution_timeout_s,
+    )
+
+
+def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys, automation: Automation = NOTHING) -> Starlette:
     """Return the app. Its connections and tasks end with its lifespan; `sandboxes` stay open."""
-    platform = Platform(sandboxes, settings.serving, settings.execute.quotas)
+    execute = settings.execute
+    max_bytes = settings.serving.max_body_bytes
+    triggers = (*built_in_triggers(), *automation.triggers)
+    broker = HomeBroker(
+        Path(settings.local.home) / "broker.sqlite3", triggers, automation.schedules, max_event_bytes=max_bytes
+    )
+    store = open_store(execute.store, settings.local.home)
+    sink = None if execute.events.sink else broker
+    platform = Platform(sandboxes, settings.serving, execute.quotas, store=store, events=execute.events, sink=sink)
+    platform.source(broker.start, broker.aclose)
     routes = [
-        *caesarion_execute.app.execute_routes(platform, settings.execute),
+        *caesarion_execute.app.execute_routes(platform, execute, automation.hooks),
         *caesarion_chat.app.chat_routes(platform, settings.chat),
+        *caesarion_cleanup.app.cleanup_routes(platform, settings.cleanup),
+        *broker_routes(broker.now, max_body_bytes=max_bytes),
     ]
     return platform.app(routes, keys, _document)
 
@@ -118,10 +152,11 @@ def _page_settings(env: Mapping[str, str]) -> PageSettings:
 
 def _document() -> dict[str, Any]:
     """Return the OpenAPI documents of all functions as one."""
-    documents = [caesarion_execute.app.document(), caesarion_chat.app.document()]
+    documents: list[dict[str, Any]] = [function.app.document() for function in FUNCTIONS]
     whole = documents[0]
     whole["info"]["title"] = "Caesarion"
     for other in documents[1:]:
         whole["paths"] |= other["paths"]
         whole["components"]["schemas"] = other["components"]["schemas"] | whole["components"]["schemas"]
+    whole["paths"] |= broker_paths()
     return whole

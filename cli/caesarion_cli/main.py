@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from caesarion_cli import files, keys, sessions
+from caesarion_cli import events, files, hooks, keys, sessions
 from caesarion_cli.chat import chat
 from caesarion_cli.failures import EXIT_CODES
+from caesarion_cli.manifests import manifests
 from caesarion_cli.options import command_group
 from caesarion_cli.repl import repl
 from caesarion_cli.run import run
@@ -37,6 +38,9 @@ app.command()(chat)
 app.add_typer(files.group, name="files")
 app.add_typer(sessions.group, name="sessions")
 app.command()(sessions.notebook)
+app.add_typer(events.group, name="events")
+app.add_typer(hooks.group, name="hooks")
+app.command()(manifests)
 app.add_typer(keys.group, name="keys")
 
 

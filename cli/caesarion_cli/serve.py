@@ -19,11 +19,13 @@ from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.key_file import KeyFile
 from caesarion.adapters.local import LocalSandboxes
+from caesarion.adapters.store import open_store
 from caesarion.errors import CaesarionError, ConfigError
 from caesarion.logs import configure
 from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
-from caesarion_cli.all_in_one import Settings, build_app, with_page
+from caesarion_cli.all_in_one import Settings, automation_of, build_app, with_page
+from caesarion_cli.automation import Automation
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +40,14 @@ def main() -> int:
         settings = Settings.from_env(os.environ)
         logging.getLogger().setLevel(settings.serving.log_level or "WARNING")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
+            runner.run(serve(settings, automation_of(settings, os.environ)))
     except CaesarionError as error:
         print(f"caesarion: {error.message}", file=sys.stderr)
         return PLATFORM_FAILED
     return 0
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, automation: Automation) -> None:
     """Serve until told to stop, and end what was started. Raises ConfigError or SandboxUnavailable."""
     stopping = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -56,10 +58,11 @@ async def serve(settings: Settings) -> None:
         check_binding(serving.host, has_keys=bool(key_file.load()))
     with _listen(serving.host, serving.port) as listening:
         with _home_told():
-            sandboxes = await asyncio.to_thread(LocalSandboxes, settings.sandbox, settings.local)
+            store = open_store(settings.execute.store, settings.local.home)
+            sandboxes = await asyncio.to_thread(LocalSandboxes, settings.sandbox, settings.local, store)
         try:
             if await _done_before(stopping, sandboxes.ready()):
-                functions = build_app(sandboxes, settings, Keys(key_file))
+                functions = build_app(sandboxes, settings, Keys(key_file), automation)
                 await _serve(with_page(functions, settings), listening, stopping)
         finally:
             await sandboxes.shutdown(keep=settings.local.keep_sandboxes)

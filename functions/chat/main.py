@@ -18,7 +18,8 @@ from caesarion import logs
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.responses import Mounted
 from caesarion.adapters.key_file import KeyFile
-from caesarion.adapters.local import LocalSandboxes
+from caesarion.adapters.open_sandboxes import open_sandboxes
+from caesarion.adapters.store import open_store
 from caesarion.errors import ConfigError
 from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
@@ -39,7 +40,8 @@ logs.configure(sys.stdout)
 try:
     settings = Settings.from_env(os.environ)
     logging.getLogger().setLevel(settings.serving.log_level or "INFO")
-    app = build_app(LocalSandboxes(settings.sandbox, settings.local), settings, read_keys())
+    store = open_store(settings.store, settings.local.home)
+    app = build_app(open_sandboxes(settings.kubernetes, settings.sandbox, settings.local, store), settings, read_keys())
 except ConfigError as error:
     raise SystemExit(error.message) from None
 

@@ -18,11 +18,13 @@ from caesarion import logs
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.responses import Mounted
 from caesarion.adapters.key_file import KeyFile
-from caesarion.adapters.local import LocalSandboxes
+from caesarion.adapters.open_sandboxes import open_sandboxes
+from caesarion.adapters.store import open_store
 from caesarion.errors import ConfigError
 from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
 from caesarion_execute.app import build_app
+from caesarion_execute.hooks import Hook, hooks_path, read_hooks
 from caesarion_execute.settings import Settings
 
 FRAMEWORK_HOST = "0.0.0.0"
@@ -35,11 +37,21 @@ def read_keys() -> Keys:
     return Keys(file)
 
 
+def read_hooks_of_settings() -> tuple[Hook, ...]:
+    """Return the hooks of the file that is set, or of the one in CAESARION_HOME if there is one."""
+    path = hooks_path(settings.event_files, settings.local.home)
+    if path is None:
+        return ()
+    return read_hooks(path, os.environ, max_timeout_s=settings.sandbox.max_execution_timeout_s)
+
+
 logs.configure(sys.stdout)
 try:
     settings = Settings.from_env(os.environ)
     logging.getLogger().setLevel(settings.serving.log_level or "INFO")
-    app = build_app(LocalSandboxes(settings.sandbox, settings.local), settings, read_keys())
+    store = open_store(settings.store, settings.local.home)
+    sandboxes = open_sandboxes(settings.kubernetes, settings.sandbox, settings.local, store)
+    app = build_app(sandboxes, settings, read_keys(), read_hooks_of_settings())
 except ConfigError as error:
     raise SystemExit(error.message) from None
 

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -21,12 +22,16 @@ ZYGOTE_DEADLINE_S = 120.0
 
 
 def main() -> None:
+    """Serve the sandbox that standard input describes."""
+    run(json.load(sys.stdin))
+
+
+def run(configuration: dict[str, Any]) -> None:
     """Serve one sandbox. Exits when the zygote is gone or nobody is there any more."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-    config = config_from_json(json.load(sys.stdin))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(config))
+        runner.run(serve(config_from_json(configuration)))
 
 
 class _Server(uvicorn.Server):
@@ -43,10 +48,11 @@ class _Server(uvicorn.Server):
 
 async def serve(config: ServerConfig) -> None:
     """Run the server and its contexts until the first of them ends."""
-    link = await ZygoteLink.connect(config.ipc_dir, deadline_s=ZYGOTE_DEADLINE_S)
+    link = await ZygoteLink.connect(config.sockets_dir or config.ipc_dir, deadline_s=ZYGOTE_DEADLINE_S)
     async with asyncio.TaskGroup() as tasks:
         events = tasks.create_task(link.serve())
         sandbox = Sandbox(config, link, tasks)
+        await sandbox.context("default").ready()  # who gets an answer of /health/ready may send code
         server = _Server(
             uvicorn.Config(
                 build_app(sandbox), uds=config.socket_path, host=config.host or "127.0.0.1", port=config.port or 0,
@@ -54,7 +60,6 @@ async def serve(config: ServerConfig) -> None:
             )
         )  # fmt: skip
         serving = tasks.create_task(server.serve())
-        await sandbox.context("default").ready()
         await server.listening.wait()
         if config.ready_fd is not None:
             os.write(config.ready_fd, b"ready\n")

@@ -1,13 +1,16 @@
 """The sandbox's HTTP interface, `docs/sandbox-api.md`: decode, call, encode."""
 
 import asyncio
-import hmac
+import hashlib
 import json
+import keyword
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,6 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from caesarion.clock import parse_rfc3339
 from caesarion.errors import (
     CaesarionError,
     InvalidRequest,
@@ -23,11 +27,15 @@ from caesarion.errors import (
     SandboxUnavailable,
     TooLarge,
     Unauthorized,
-    error_body,
 )
-from caesarion.ids import DEFAULT_CONTEXT, checked_id, new_id
+from caesarion.ids import DEFAULT_CONTEXT, checked_id
+from sandbox_server.answers import told
+from sandbox_server.bearer import Token
+from sandbox_server.checkpoint import Checkpoint, restore
+from sandbox_server.execution import Variables
 from sandbox_server.provisioner import KernelRefused
 from sandbox_server.sandbox import Sandbox
+from sandbox_server.seal import SealedDoor
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +48,16 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 class Door:
     """Lets requests with the sandbox's token through; health needs none."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: Token) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["path"].startswith("/health/"):
             given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            if not hmac.compare_digest(given, self._expected):
+            if not self._token.admits(given, scope["method"], scope["path"]):
                 error = Unauthorized("The sandbox's bearer token is missing or wrong.")
-                await _told(error)(scope, receive, send)
+                await told(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -63,6 +71,10 @@ def build_app(sandbox: Sandbox) -> ASGIApp:
             Route("/health/ready", routes.live),
             Route("/v1/status", routes.status),
             Route("/v1/claim", routes.claim, methods=["POST"]),
+            Route("/v1/seal", routes.seal, methods=["POST"]),
+            Route("/v1/seal", routes.unseal, methods=["DELETE"]),
+            Route("/v1/checkpoint", routes.restore, methods=["PUT"]),
+            Route("/v1/checkpoint", routes.checkpoint),
             Route("/v1/executions", routes.execute, methods=["POST"]),
             Route("/v1/executions", routes.executions),
             Route("/v1/executions/{id}", routes.interrupt, methods=["DELETE"]),
@@ -92,7 +104,7 @@ def build_app(sandbox: Sandbox) -> ASGIApp:
             405: _on_missing,
         },
     )
-    return Door(app, sandbox.config.token)
+    return Door(SealedDoor(app, sandbox.seal), Token(sandbox.config))
 
 
 class Routes:
@@ -112,6 +124,24 @@ class Routes:
         await self._sandbox.claim(float(body["idle_timeout_s"]), dict(body.get("env") or {}))
         return JSONResponse(await self._sandbox.status())
 
+    async def seal(self, request: Request) -> Response:
+        body = await _bounded(request)
+        unused_since = _object(body).get("unused_since") if body else None
+        self._sandbox.close_seal(_moment(unused_since, "unused_since") if unused_since is not None else None)
+        return JSONResponse({"sealed": True, "seal": self._sandbox.seal.number})
+
+    async def unseal(self, request: Request) -> Response:
+        self._sandbox.seal.open()
+        return Response(status_code=204)
+
+    async def checkpoint(self, request: Request) -> Response:
+        made = await Checkpoint.begin(self._sandbox)
+        return _Within(made, made.pieces(), media_type="application/x-tar")
+
+    async def restore(self, request: Request) -> Response:
+        lost = await restore(self._sandbox, _body(request))
+        return JSONResponse({"generation": self._sandbox.generation, "lost": lost})
+
     async def execute(self, request: Request) -> Response:
         body = await _json_object(request)
         code = body.get("code")
@@ -122,7 +152,7 @@ class Routes:
             raise InvalidRequest("`timeout_s` must be a number of seconds.")
         context = checked_id(body.get("context", DEFAULT_CONTEXT), what="`context`")
         wanted_id = checked_id(body["id"], what="`id`") if body.get("id") is not None else None
-        execution = self._sandbox.submit(code, context, timeout_s, wanted_id)
+        execution = self._sandbox.submit(code, context, timeout_s, wanted_id, _variables(body.get("variables")))
         headers = {"X-Execution-Id": execution.id}
         if request.query_params.get("detach") == "1":
             return JSONResponse(execution.summary(), 202, headers)
@@ -256,15 +286,16 @@ class Routes:
 
 
 class _Within(StreamingResponse):
-    """Lines sent within a context, which ends with the answer, whatever the client was being sent when it left."""
+    """A stream sent within a context, which ends with the answer, whatever the client was being sent when it left."""
 
     def __init__(
         self,
         context: AbstractContextManager[Any],
-        lines: AsyncIterator[bytes],
+        pieces: AsyncIterator[bytes],
         headers: dict[str, str] | None = None,
+        media_type: str = NDJSON,
     ) -> None:
-        super().__init__(lines, headers=headers, media_type=NDJSON)
+        super().__init__(pieces, headers=headers, media_type=media_type)
         self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -318,10 +349,42 @@ def _decoded(body: bytes) -> Any:
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
-    body = _decoded(await _bounded(request))
-    if not isinstance(body, dict):
+    return _object(await _bounded(request))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    decoded = _decoded(body)
+    if not isinstance(decoded, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    return body
+    return decoded
+
+
+def _moment(value: object, name: str) -> datetime:
+    try:
+        moment = parse_rfc3339(value if isinstance(value, str) else "")
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidRequest(f"`{name}` must be a time as RFC 3339 writes it, got {str(value)[:40]!r}.")
+    return moment
+
+
+def _variables(value: object) -> Variables:
+    """Return an execution's variables. Raises InvalidRequest unless each has a name that code can use."""
+    if value is None or value == {}:
+        return Variables()
+    if not isinstance(value, dict):
+        raise InvalidRequest("`variables` must be a JSON object of names and values.")
+    for name in value:
+        if not name.isidentifier() or keyword.iskeyword(unicodedata.normalize("NFKC", name)):
+            raise InvalidRequest(
+                f"A name in `variables` must be a Python identifier and no keyword, got {name[:40]!r}."
+            )
+    try:
+        ordered = json.dumps(value, sort_keys=True)
+        return Variables(json.dumps(value), hashlib.sha256(ordered.encode()).hexdigest())
+    except RecursionError:
+        raise InvalidRequest("`variables` must not be nested deeply.") from None
 
 
 def _number(request: Request, name: str) -> int:
@@ -331,23 +394,18 @@ def _number(request: Request, name: str) -> int:
     return int(text)
 
 
-def _told(error: CaesarionError) -> Response:
-    headers = {"Retry-After": str(round(error.retry_after_s))} if error.retry_after_s is not None else None
-    return JSONResponse(error_body(error, new_id("err")), error.status, headers)
-
-
 async def _on_error(request: Request, error: Exception) -> Response:
-    return _told(error if isinstance(error, CaesarionError) else CaesarionError("The sandbox failed."))
+    return told(error if isinstance(error, CaesarionError) else CaesarionError("The sandbox failed."))
 
 
 async def _on_refused(request: Request, error: Exception) -> Response:
-    return _told(SandboxUnavailable(f"A kernel could not be started: {error}. Interrupt what runs, or restart again."))
+    return told(SandboxUnavailable(f"A kernel could not be started: {error}. Interrupt what runs, or restart again."))
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:
     logger.error("unexpected failure", exc_info=error)
-    return _told(CaesarionError("The sandbox failed; its log has the details."))
+    return told(CaesarionError("The sandbox failed; its log has the details."))
 
 
 async def _on_missing(request: Request, error: Exception) -> Response:
-    return _told(NotFound(f"There is no {request.method} {request.url.path} here.", code="route_not_found"))
+    return told(NotFound(f"There is no {request.method} {request.url.path} here.", code="route_not_found"))

@@ -15,6 +15,14 @@ from sandbox_server.execution import Execution
 from sandbox_server.kernel import Kernel, KernelLaunch
 from sandbox_server.messages import output_of, pages_of
 from sandbox_server.provisioner import KernelRefused, ZygoteLink
+from sandbox_server.saved_namespace import (
+    Loss,
+    SavedNamespace,
+    all_lost,
+    load_namespace,
+    save_namespace,
+    told_as_text,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +136,9 @@ class Context:
                 self._held.append(Stream("stderr", f"[while nothing ran here {_lost(why).evalue}]\n"))
                 self._kernel = None
             if self._kernel is None:
-                launch = KernelLaunch(self._config.ipc_dir, self._env, may_write=self.may_write)
+                launch = KernelLaunch(
+                    self._config.sockets_dir or self._config.ipc_dir, self._env, may_write=self.may_write
+                )
                 self._kernel = await Kernel.start(self._link, launch, self._on_message)
             return self._kernel
 
@@ -175,6 +185,47 @@ class Context:
             )
             await kernel.execute(code, silent=True)[1]
 
+    def kept(self) -> dict[str, Any]:
+        """Return what a checkpoint tells of this context besides its variables."""
+        return {
+            "name": self.name,
+            "execution_count": self.execution_count,
+            "generation": self.generation,
+            "may_write": self.may_write,
+            "held": [[held.name, held.text, held.origin] for held in self._held],
+        }
+
+    async def save(self, unwanted: asyncio.Event) -> SavedNamespace:
+        """Have the kernel write the variables to files, or stop doing so once they are `unwanted`."""
+        return await save_namespace(self._kernel, self._config.ipc_dir, self._config.limits, unwanted)
+
+    async def restore(self, kept: dict[str, Any], paths: dict[str, str]) -> list[Loss]:
+        """Become the context that `kept` tells of, with the variables at `paths` if any; return what is lost of them.
+
+        The first execution here begins with what was lost.
+        """
+        lost = list(kept["lost"])
+        if self.may_write and not kept["may_write"]:
+            self.may_write = False
+            await self._replace_kernel()
+        try:
+            kernel = await self.ready()
+            limits = self._config.limits
+            found = await load_namespace(kernel, paths, limits, execution_count=kept["execution_count"])
+            if found is None:
+                await kernel.kill()
+                await self.ready()
+                found = [all_lost("the kernel ended or took too long while it read them")]
+        except KernelRefused as exc:
+            found = [all_lost(str(exc))]
+        lost += found
+        self.execution_count = kept["execution_count"]
+        self.generation = kept["generation"] + bool(lost)
+        self._held = deque(Stream(name, text, origin) for name, text, origin in kept["held"])
+        if lost:
+            self._held.append(Stream("stderr", told_as_text(lost)))
+        return lost
+
     async def complete(self, code: str, cursor_pos: int | None) -> dict[str, Any]:
         """Return Jupyter's complete_reply for this context's variables."""
         return await (await self.ready()).complete(code, cursor_pos)
@@ -210,8 +261,8 @@ class Context:
             return
         self._idle.clear()
         self._has_spoken = False
+        self._msg_id, reply = kernel.execute(execution.code, variables_json=execution.variables.json)
         execution.start()
-        self._msg_id, reply = kernel.execute(execution.code)
         self._by_msg_id = {**dict(list(self._by_msg_id.items())[-50:]), self._msg_id: execution.id}
         done = asyncio.ensure_future(self._done(execution, reply))
         try:

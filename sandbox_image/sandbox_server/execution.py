@@ -28,9 +28,18 @@ _LINE_ENDS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 _SEQ = re.compile(rb'\{"seq": ?(\d+)')
 
 
-def fingerprint(code: str, context: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """Variables that an execution brings, as JSON text, and what tells them from others. Both are empty for none."""
+
+    json: str = field(default="", repr=False)
+    digest: str = ""
+
+
+def fingerprint(code: str, context: str, variables_digest: str) -> str:
     """Return what tells two requests with the same id apart."""
-    return hashlib.sha256(f"{context}\0{code}".encode("utf-8", "surrogatepass")).hexdigest()
+    text = f"{context}\0{code}" + (f"\0{variables_digest}" if variables_digest else "")
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(slots=True)
@@ -43,6 +52,7 @@ class Execution:
     timeout_s: float
     folder: Path
     max_output_bytes: int
+    variables: Variables = Variables()
     status: str = "queued"
     execution_count: int | None = None
     started_at: datetime | None = None
@@ -85,7 +95,8 @@ class Execution:
         self._write_meta()
 
     def start(self) -> None:
-        """Note that the kernel has been given the code."""
+        """Note that the kernel has been given the code and its variables."""
+        self.variables = Variables(digest=self.variables.digest)
         self.status = "running"
         self.started_at = datetime.now(UTC)
         self._began_s = time.monotonic()
@@ -212,6 +223,8 @@ class Execution:
 
     def _write_meta(self) -> None:
         meta = {**self.summary(), "code": self.code}
+        if self.variables.digest:
+            meta["variables_digest"] = self.variables.digest
         temporary = self.folder / f"{self.id}.json.new"
         temporary.write_text(json.dumps(meta), encoding="utf-8", errors="surrogatepass")
         os.replace(temporary, self.folder / f"{self.id}.json")
@@ -233,7 +246,8 @@ def _beginning(output: Stream, room_bytes: int, seq: int) -> str:
 
 def restore(folder: Path, meta: dict[str, Any], max_output_bytes: int) -> Execution:
     """Return an execution of an earlier life of this sandbox; one that had not finished ends as "died"."""
-    execution = Execution(meta["id"], meta["code"], meta["context"], 0.0, folder, max_output_bytes)
+    variables = Variables(digest=meta.get("variables_digest", ""))
+    execution = Execution(meta["id"], meta["code"], meta["context"], 0.0, folder, max_output_bytes, variables)
     head, newline, _ = execution.path.read_bytes().rpartition(b"\n") if execution.path.exists() else (b"", b"", b"")
     lines = head + newline
     execution._size = len(lines)

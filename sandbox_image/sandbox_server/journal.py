@@ -5,7 +5,7 @@ from pathlib import Path
 
 from caesarion.errors import Conflict, NotFound, SessionGone
 from caesarion.ids import new_id
-from sandbox_server.execution import Execution, fingerprint, restore
+from sandbox_server.execution import Execution, Variables, fingerprint, restore
 
 KEPT_AT_LEAST = 20
 
@@ -25,22 +25,27 @@ class Executions:
         self._finished_bytes = 0
         self._restore()
 
-    def admit(self, code: str, context: str, timeout_s: float, wanted_id: str | None) -> tuple[Execution, bool]:
+    def admit(
+        self, code: str, context: str, timeout_s: float, wanted_id: str | None, variables: Variables
+    ) -> tuple[Execution, bool]:
         """Return the execution of `wanted_id` and whether it is new.
 
-        Raises Conflict when the id stands for other code, and SessionGone when what it gave is no longer kept.
+        Raises Conflict when the id stands for something else, and SessionGone when what it gave is no longer kept.
         """
         key = wanted_id or new_id("e")
         known = self._prints.get(key)
         if known is not None:
-            if known != fingerprint(code, context):
-                message = f"The id or key of execution {key} was used before with other code or context. Use a new one."
-                raise Conflict(message, code="idempotency_conflict")
+            if known != fingerprint(code, context, variables.digest):
+                raise Conflict(
+                    f"The id or key of execution {key} was used before with other code, context or variables. "
+                    "Use a new one.",
+                    code="idempotency_conflict",
+                )
             return self.get(key), False
-        execution = Execution(key, code, context, timeout_s, self._folder, self._max_output_bytes)
+        execution = Execution(key, code, context, timeout_s, self._folder, self._max_output_bytes, variables)
         execution.admit()
         self._by_id[key] = execution
-        self._prints[key] = fingerprint(code, context)
+        self._prints[key] = fingerprint(code, context, variables.digest)
         self._growing.append(execution)
         self._prune()
         return execution, True
@@ -71,7 +76,7 @@ class Executions:
             execution = restore(self._folder, json.loads(path.read_text(encoding="utf-8")), self._max_output_bytes)
             self._by_id[execution.id] = execution
             self._growing.append(execution)
-            self._prints[execution.id] = fingerprint(execution.code, execution.context)
+            self._prints[execution.id] = fingerprint(execution.code, execution.context, execution.variables.digest)
 
     def _prune(self) -> None:
         """Forget the oldest finished executions once the journal is over its size; their ids stay admitted."""

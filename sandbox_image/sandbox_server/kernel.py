@@ -98,12 +98,16 @@ class Kernel:
         ]
         return kernel
 
-    def execute(self, code: str, *, silent: bool = False) -> tuple[str, asyncio.Future[dict[str, Any]]]:
-        """Send code; return the message id and the future of the reply's content."""
-        msg_id: str = self._client.execute(
-            code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
-        )
-        return msg_id, self._expect(msg_id)
+    def execute(
+        self, code: str, *, variables_json: str = "", silent: bool = False
+    ) -> tuple[str, asyncio.Future[dict[str, Any]]]:
+        """Send code, and variables to set before it runs; return the message id and the future of the reply's content.
+
+        Source: Jupyter messaging, "Execute"; `variables_json` is ours and read by `SandboxKernel`.
+        """
+        content = {"code": code, "silent": silent, "store_history": not silent, "user_expressions": {}}
+        content |= {"allow_stdin": False, "stop_on_error": False}
+        return self._ask("execute_request", content | ({"variables_json": variables_json} if variables_json else {}))
 
     async def complete(self, code: str, cursor_pos: int | None) -> dict[str, Any]:
         """Return the content of Jupyter's complete_reply."""
@@ -113,6 +117,10 @@ class Kernel:
         """Return the content of Jupyter's is_complete_reply."""
         return await self._expect(self._client.is_complete(code))
 
+    def ask_namespace(self, kind: str, content: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
+        """Have the variables saved or loaded; return the future of the reply's content (`namespace.answer_...`)."""
+        return self._ask(f"namespace_{kind}_request", content)[1]
+
     async def interrupt(self) -> None:
         """Send SIGINT to the kernel's process group."""
         await self._manager.provisioner.send_signal(signal.SIGINT)
@@ -121,6 +129,12 @@ class Kernel:
         """End the kernel and all that it started, and return when it is gone."""
         await self._manager.provisioner.kill()
         await asyncio.shield(self.ended)
+
+    def _ask(self, kind: str, content: dict[str, Any]) -> tuple[str, asyncio.Future[dict[str, Any]]]:
+        message = self._client.session.msg(kind, content)
+        self._client.shell_channel.send(message)
+        msg_id: str = message["header"]["msg_id"]
+        return msg_id, self._expect(msg_id)
 
     def _expect(self, msg_id: str) -> asyncio.Future[dict[str, Any]]:
         reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()

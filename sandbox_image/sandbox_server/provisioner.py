@@ -6,7 +6,6 @@ kernels may live in another pid namespace, so forking, signals and ends all go o
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import uuid
@@ -14,9 +13,10 @@ from typing import Any
 
 from jupyter_client.provisioning import KernelProvisionerBase
 
-from sandbox_server.zygote import MAX_PACKET_BYTES, SOCKET_NAME
+from sandbox_server.zygote import MAX_PACKET_BYTES, socket_address
 
 _CONNECT_POLL_S = 0.01
+_USAGE_DEADLINE_S = 1.0
 
 
 class ZygoteGone(Exception):
@@ -34,10 +34,11 @@ class ZygoteLink:
         self._connection = connection
         self._forks: dict[str, asyncio.Future[int]] = {}
         self._exits: dict[int, asyncio.Future[int]] = {}
+        self._usages: dict[str, asyncio.Future[int | None]] = {}
         self.gone = asyncio.Event()
 
     @classmethod
-    async def connect(cls, ipc_dir: str, *, deadline_s: float) -> "ZygoteLink":
+    async def connect(cls, folder: str, *, deadline_s: float) -> "ZygoteLink":
         """Connect and wait until the zygote has imported its stack. Raises TimeoutError after `deadline_s`."""
         loop = asyncio.get_running_loop()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -45,7 +46,7 @@ class ZygoteLink:
         async with asyncio.timeout(deadline_s):
             while True:
                 try:
-                    await loop.sock_connect(connection, os.path.join(ipc_dir, SOCKET_NAME))
+                    await loop.sock_connect(connection, socket_address(folder))
                     break
                 except (FileNotFoundError, ConnectionRefusedError):
                     await asyncio.sleep(_CONNECT_POLL_S)
@@ -69,6 +70,10 @@ class ZygoteLink:
                     refused = self._forks.pop(event["id"])
                     if not refused.done():
                         refused.set_exception(KernelRefused(f"no process could be started ({event['reason']})"))
+                elif event["event"] == "usage":
+                    asked = self._usages.pop(event["id"], None)
+                    if asked is not None and not asked.done():
+                        asked.set_result(event["memory_bytes"])
                 elif event["event"] == "exited":
                     self._exits[event["pid"]].set_result(event["status"])
         except ConnectionError:
@@ -92,6 +97,20 @@ class ZygoteLink:
         self._forks[request] = forked
         await self._send({"op": "fork", "id": request, "connection": connection, "env": env, "may_write": may_write})
         return await forked
+
+    async def memory_used_bytes(self) -> int | None:
+        """Return the memory in use where the zygote is, or None where that is not known or not said in time."""
+        request = uuid.uuid4().hex
+        usage: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._usages[request] = usage
+        try:
+            async with asyncio.timeout(_USAGE_DEADLINE_S):
+                await self._send({"op": "usage", "id": request})
+                return await usage
+        except (TimeoutError, OSError):
+            return None
+        finally:
+            self._usages.pop(request, None)
 
     async def signal(self, pid: int, signum: int) -> None:
         """Send a signal to the process group of a kernel; one that ended is left alone."""

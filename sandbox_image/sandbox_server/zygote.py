@@ -7,6 +7,7 @@ server. It talks to the server over one SOCK_SEQPACKET connection, a JSON object
                                                                          ->  {"event": "forked", "id", "pid"}
                                                                          or  {"event": "refused", "id", "reason"}
     signal {"op": "signal", "pid": ..., "signum": ...}                   (to the kernel's whole process group)
+    usage  {"op": "usage", "id": ...}                                    ->  {"event": "usage", "id", "memory_bytes"}
     exited                                                               ->  {"event": "exited", "pid", "status"}
 
 It ends, and everything with it, when the server's connection closes. Kernels are forked from a single thread.
@@ -23,6 +24,7 @@ import sys
 from typing import Any
 
 from sandbox_server import kernel_process, processes
+from sandbox_server.usage import memory_used_bytes
 
 SOCKET_NAME = "zygote.sock"
 MAX_PACKET_BYTES = 200_000
@@ -30,14 +32,17 @@ SERVER_DEADLINE_S = 120.0  # whoever started us may have ended before it started
 
 
 def main() -> None:
-    """Read the configuration from standard input, import the stack, and fork kernels until the server goes away."""
-    config = json.load(sys.stdin)
+    """Be the zygote that standard input describes."""
+    run(json.load(sys.stdin))
+
+
+def run(config: dict[str, Any]) -> None:
+    """Import the stack, and fork kernels until the server goes away."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    path = os.path.join(config["ipc_dir"], SOCKET_NAME)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    listener.bind(path)
+    address = socket_address(config.get("sockets_dir") or config["ipc_dir"])
+    _unlink(address)
+    listener.bind(address)
     listener.listen(1)
     _limit(config["rlimits"])
     _settle(config)
@@ -46,9 +51,21 @@ def main() -> None:
     connection, _ = listener.accept()
     connection.setblocking(True)
     listener.close()
-    os.unlink(path)
+    _unlink(address)
     kernel_process.hide_process()
     Zygote(app, connection).serve()
+
+
+def socket_address(folder: str) -> str:
+    """Return the address of the zygote's socket in a folder, which is not of the file system if it begins with @."""
+    address = os.path.join(folder, SOCKET_NAME)
+    return "\0" + address[1:] if address.startswith("@") else address
+
+
+def _unlink(address: str) -> None:
+    if not address.startswith("\0"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address)
 
 
 def _limit(rlimits: dict[str, int | None]) -> None:
@@ -115,6 +132,8 @@ class Zygote:
                 else:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(request["pid"], request["signum"])
+            case "usage":
+                self._send({"event": "usage", "id": request["id"], "memory_bytes": memory_used_bytes()})
             case _:
                 pass
 

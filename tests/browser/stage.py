@@ -139,7 +139,7 @@ class Stage:
 
     def _served(self, **env: str) -> Addresses:
         at: Home = self._stack.enter_context(home())
-        limits = {"CAESARION_MAX_SESSIONS": "0"}
+        limits = {"CAESARION_MAX_SESSIONS": "0", "CAESARION_MAX_KEPT_SESSIONS": "0"}
         served = self._stack.enter_context(at.serve(**self._page, **limits, **env))
         url = str(served.client.base_url)
         return {"url": url, "execute": url, "chat": url}

@@ -3,21 +3,31 @@
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.adapters.sandbox_http import SandboxClient
+from caesarion.adapters.store import open_store
 from caesarion.ids import PrincipalId, SessionId, SessionKey
-from caesarion.ports import Sandbox, SessionSpec
-from caesarion.settings import LocalSettings, SandboxSettings
+from caesarion.ports import ObjectStore, Sandbox, SessionSpec
+from caesarion.settings import LocalSettings, SandboxSettings, StoreSettings
+from tests.contracts import cluster
 
 PYTHON = str(Path(__file__).parents[2] / ".venv-sandbox" / "bin" / "python")
 SPEC = SessionSpec(idle_timeout_s=600)
 DEADLINE_S = 200.0
+ON_EVERY_PLATFORM = ("test_sandboxes", "test_suspend")
+PLATFORMS = ("local", "kubernetes")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what every implementation has to do on each of them."""
+    if "home" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_EVERY_PLATFORM:
+        metafunc.parametrize("home", PLATFORMS, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +40,18 @@ def key(session: str, principal: str = "alice") -> SessionKey:
     return SessionKey(PrincipalId(principal), SessionId(session))
 
 
-def open_local(home: Path, pool_size: int = 1) -> LocalSandboxes:
-    """Return local sandboxes of this home."""
+def open_folder(home: Path) -> ObjectStore:
+    """Return the store in this home."""
+    return open_store(StoreSettings(), str(home))
+
+
+def open_local(home: Path, pool_size: int = 1, store: ObjectStore | None = None) -> LocalSandboxes:
+    """Return the sandboxes of this home, by default with the store in it; those of a cluster if it stands for one."""
+    if cluster.in_cluster(home):
+        return cast("LocalSandboxes", cluster.open_pods(home, store or open_folder(home)))
     limits = SandboxSettings(disk_bytes=60_000_000, memory_bytes=600_000_000, processes=64)
-    return LocalSandboxes(limits, LocalSettings(home=str(home), sandbox_python=PYTHON, pool_size=pool_size))
+    local = LocalSettings(home=str(home), sandbox_python=PYTHON, pool_size=pool_size)
+    return LocalSandboxes(limits, local, store or open_folder(home))
 
 
 async def run(sandbox: Sandbox, code: str, **fields: Any) -> list[dict[str, Any]]:
@@ -65,14 +83,20 @@ async def said(sandbox: Sandbox, code: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def home() -> Any:
+def home(request: pytest.FixtureRequest) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        if getattr(request, "param", "local") == "kubernetes":
+            with cluster.namespace(folder):
+                yield folder
+        else:
+            yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 async def sandboxes(home: Path) -> AsyncIterator[LocalSandboxes]:
     async with open_local(home) as opened:
         yield opened
-    assert not list((home / "sandboxes").iterdir())
+    assert cluster.in_cluster(home) or not list((home / "sandboxes").iterdir())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.settings import LocalSettings, SandboxSettings
-from tests.contracts.conftest import DEADLINE_S, PYTHON, SPEC, key
+from tests.contracts.conftest import DEADLINE_S, PYTHON, SPEC, key, open_folder
 
 PORT = 8000
 INTERNET = "192.88.99.7"  # of a retired range that nobody has any more (RFC 7526)
@@ -80,7 +80,7 @@ async def be_the_functions(home: str) -> None:
     """Make the sessions, say so, and wait for a violent end."""
     settings = SandboxSettings(network="internet", memory_bytes=600_000_000)
     local = LocalSettings(home=home, sandbox_python=PYTHON, pool_size=0)
-    async with LocalSandboxes(settings, local) as sandboxes:
+    async with LocalSandboxes(settings, local, open_folder(Path(home))) as sandboxes:
         await asyncio.gather(*(sandboxes.claim(key(session), SPEC, deadline_s=DEADLINE_S) for session in SESSIONS))
         _say(str(os.getpid()))
         await asyncio.Event().wait()

@@ -10,7 +10,7 @@ import pytest
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.adapters.local_record import Home
 from caesarion.settings import LocalSettings, SandboxSettings
-from tests.contracts.conftest import DEADLINE_S, PYTHON, SPEC, key, said
+from tests.contracts.conftest import DEADLINE_S, PYTHON, SPEC, key, open_folder, said
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,8 @@ def own_home() -> Iterator[Path]:
 
 
 def opened(home: Path, settings: SandboxSettings, pool_size: int) -> LocalSandboxes:
-    return LocalSandboxes(settings, LocalSettings(home=str(home), sandbox_python=PYTHON, pool_size=pool_size))
+    local = LocalSettings(home=str(home), sandbox_python=PYTHON, pool_size=pool_size)
+    return LocalSandboxes(settings, local, open_folder(home))
 
 
 async def test_a_sandbox_that_waits_with_other_limits_is_given_to_nobody(own_home: Path) -> None:

@@ -20,7 +20,7 @@ from caesarion.adapters.local_record import Home, Record
 from caesarion.errors import ConfigError
 from caesarion.ports import Sandbox
 from caesarion.settings import LocalSettings, SandboxSettings
-from tests.contracts.conftest import PYTHON, key, said
+from tests.contracts.conftest import PYTHON, key, open_folder, said
 from tests.contracts.made_up_internet import INTERNET, NAME, OWN_PRIVATE, OWN_PUBLIC, PORT, SESSIONS
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +102,9 @@ def left(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 async def place(left: str) -> AsyncIterator[Place]:
     settings = LocalSettings(home=left, sandbox_python=PYTHON, pool_size=0)
-    async with LocalSandboxes(SandboxSettings(network="internet"), settings) as sandboxes:
+    async with LocalSandboxes(
+        SandboxSettings(network="internet"), settings, open_folder(Path(settings.home))
+    ) as sandboxes:
         yield Place(Home(left), sandboxes)
 
 
@@ -249,7 +251,7 @@ def test_what_is_missing_is_named_with_how_to_get_it(
     monkeypatch.setattr(local_network, "TUN_DEVICE", device)
     with tempfile.TemporaryDirectory(prefix="cz-", dir="/tmp") as folder, pytest.raises(ConfigError, match=says):
         settings = LocalSettings(home=folder, sandbox_python=PYTHON, pool_size=0)
-        LocalSandboxes(SandboxSettings(network="internet"), settings)
+        LocalSandboxes(SandboxSettings(network="internet"), settings, open_folder(Path(settings.home)))
 
 
 def test_the_machines_own_addresses_are_found() -> None:

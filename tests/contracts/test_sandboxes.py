@@ -9,7 +9,7 @@ from caesarion.adapters.local import LocalSandboxes
 from caesarion.errors import SessionNotFound
 from caesarion.ids import PrincipalId
 from caesarion.ports import SessionSpec
-from tests.contracts.conftest import DEADLINE_S, SPEC, key, open_local, run, said
+from tests.contracts.conftest import DEADLINE_S, SPEC, key, open_local, said
 
 pytestmark = pytest.mark.anyio
 
@@ -54,20 +54,6 @@ async def test_another_process_finds_the_sandbox_with_its_variables(sandboxes: L
     assert await said(again, "print(x + 1)") == "42\n"
     await other.aclose()
     await sandboxes.release(key("found"))
-
-
-async def test_a_sandbox_that_ended_is_suspended_and_woken_with_its_files(sandboxes: LocalSandboxes) -> None:
-    sandbox = await sandboxes.claim(key("woken"), SPEC, deadline_s=DEADLINE_S)
-    await said(sandbox, "open('kept.txt', 'w').write('kept'); x = 1")
-    await sandboxes.suspend(key("woken"))
-    suspended = await sandboxes.get(key("woken"))
-    assert suspended is not None
-    assert (suspended.state, suspended.endpoint) == ("suspended", None)
-    woken = await sandboxes.claim(key("woken"), deadline_s=DEADLINE_S)
-    assert (woken.name, woken.state) == (sandbox.name, "ready")
-    assert await said(woken, "print(open('kept.txt').read())") == "kept\n"
-    assert (await run(woken, "x"))[-2]["ename"] == "NameError"
-    await sandboxes.release(key("woken"))
 
 
 async def test_release_leaves_nothing_and_may_be_repeated(sandboxes: LocalSandboxes, home: Path) -> None:

@@ -19,6 +19,7 @@ import httpx
 
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.adapters.local_record import start_ticks
+from caesarion.adapters.store import open_store
 from caesarion_execute.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,8 @@ def home() -> Iterator[Home]:
         yield Home(path)
     finally:
         settings = Settings.from_env(Home(path).env())
-        asyncio.run(LocalSandboxes(settings.sandbox, settings.local).shutdown(keep=False))
+        store = open_store(settings.store, settings.local.home)
+        asyncio.run(LocalSandboxes(settings.sandbox, settings.local, store).shutdown(keep=False))
         shutil.rmtree(path)
 
 

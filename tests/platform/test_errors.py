@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.key_file import KeyFile
 from caesarion.ids import PrincipalId, SessionKey
-from caesarion.ports import Sandbox, Sandboxes, SessionSpec
+from caesarion.ports import Orphan, Sandbox, Sandboxes, SessionSpec
 from caesarion_cli.all_in_one import Settings, build_app
 from tests.conftest import ProductServer
 from tests.platform.conftest import LogLines, Session, failure
@@ -32,13 +33,19 @@ class NoSandboxes:
     async def get(self, key: SessionKey) -> Sandbox | None:
         raise RuntimeError("secret detail")
 
-    async def list(self, principal: PrincipalId) -> Sequence[Sandbox]:
+    async def list(self, principal: PrincipalId | None) -> Sequence[Sandbox]:
         raise RuntimeError("secret detail")
 
-    async def suspend(self, key: SessionKey) -> None:
+    async def suspend(self, key: SessionKey, *, unused_since: datetime | None = None) -> bool:
         raise RuntimeError("secret detail")
 
-    async def release(self, key: SessionKey) -> None:
+    async def release(self, key: SessionKey, *, suspended_since: datetime | None = None) -> bool:
+        raise RuntimeError("secret detail")
+
+    async def orphans(self) -> Sequence[Orphan]:
+        raise RuntimeError("secret detail")
+
+    async def remove_orphan(self, orphan: Orphan) -> bool:
         raise RuntimeError("secret detail")
 
     async def aclose(self) -> None:
@@ -94,7 +101,8 @@ def test_every_route_refuses_ids_that_cannot_be_in_the_one_shape(app: Starlette,
                     asked = client.request(method, filled(path, **{parameter: bad}), json={"code": "", "name": "n"})
                     status, code = failure(asked)
                     assert status in (400, 404), (method, path, bad)
-                    assert code in ("invalid_id", "session_not_found", "unknown_field"), (method, path, bad)
+                    expected = ("invalid_id", "session_not_found", "unknown_field", "hook_not_found")
+                    assert code in expected, (method, path, bad)
 
 
 def test_a_session_id_that_cannot_be_is_told_what_it_must_be(client: httpx.Client) -> None:
@@ -205,7 +213,7 @@ def test_a_message_names_what_was_expected_and_what_came(session: Session) -> No
     assert told({"code": "1", "timeout_s": "5"}) == (
         "The field `timeout_s` must be a number from 0.001 to 3600, got a string of 1 characters."
     )
-    assert told({"kode": "1"}) == "The field 'kode' is not known; known are code, context, timeout_s."
+    assert told({"kode": "1"}) == "The field 'kode' is not known; known are code, context, timeout_s, variables."
     assert told({}) == "The field `code` is missing; it must be a string of Unicode characters."
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = {"caesarion", "caesarion_execute", "caesarion_chat", "main"}
+OURS = {"caesarion", "caesarion_execute", "caesarion_chat", "caesarion_cleanup", "main"}
 LATER = {
     "execute": {"caesarion_execute.notebook", "caesarion_execute.openapi", "caesarion_execute.schemas"},
     "chat": {"caesarion_chat.openapi"},
+    "cleanup": {"caesarion_cleanup.openapi"},
 }
 # What functions-framework and Starlette import themselves.
 THEIRS = set(

@@ -63,6 +63,25 @@ def test_a_principal_has_only_so_many_live_sessions(product_server: ProductServe
         assert Session(key.session, carol).said("print('woken')") == "woken\n"
 
 
+def test_a_principal_has_only_so_many_sessions_suspended_ones_among_them(
+    product_server: ProductServer, sessions: dict[str, str]
+) -> None:
+    key = SessionKey(PrincipalId("carol"), SessionId(sessions["carol"]))
+    with clients(product_server, MAX_KEPT_SESSIONS="2") as (carol, dave):
+        product_server.run(product_server.sandboxes.suspend(key))
+        assert carol.get(f"/sessions/{key.session}").json()["suspended_at"]
+        assert carol.post("/sessions/second/initialize").status_code == 200
+        reply = carol.post("/sessions")
+        assert failure(reply) == (429, "quota_exceeded")
+        assert "Close some" in reply.json()["error"]["message"]
+        assert dave.post("/sessions/others/initialize").status_code == 200
+        assert Session(key.session, carol).said("print('woken')") == "woken\n"
+        assert carol.delete("/sessions/second").status_code == 204
+        assert carol.post("/sessions/third/initialize").status_code == 200
+        assert carol.delete("/sessions/third").status_code == 204
+        assert dave.delete("/sessions/others").status_code == 204
+
+
 def test_executions_over_the_quota_wait_for_their_turn_and_then_are_refused(
     product_server: ProductServer, sessions: dict[str, str]
 ) -> None:

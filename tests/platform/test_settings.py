@@ -41,7 +41,7 @@ def test_every_field_is_a_variable_that_says_what_it_means_and_in_which_unit() -
     for kind in groups():
         assert set(variables(kind)) == {field.name for field in fields(kind)}
         for name, variable in variables(kind).items():
-            assert variable.name == "PORT" or variable.name.startswith(("CAESARION_", "OPENAI_"))
+            assert variable.name == "PORT" or variable.name.startswith(("CAESARION_", "OPENAI_", "K_"))
             assert variable.meaning.endswith(".")
             unit = {"bytes": "bytes", "s": "seconds"}.get(name.rpartition("_")[2], variable.unit)
             assert variable.unit == unit

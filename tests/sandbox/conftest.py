@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ LIMITS = {
 class Server:
     """A running sandbox server and a client for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
+        self._settings = settings
         self._processes: list[subprocess.Popen[bytes]] = []
         self.client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(folder / "run" / "control.sock")),
@@ -39,7 +41,8 @@ class Server:
     def start(self) -> None:
         """Start zygote and server and return when the default kernel answers."""
         folder = self.folder
-        home = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"]}
+        sources = os.pathsep.join(str(ROOT / name) for name in ("sandbox_image", "functions/caesarion"))
+        home = {"HOME": str(folder / "home"), "PATH": os.environ["PATH"], "PYTHONPATH": sources}
         shared = {f"{name}_dir": str(folder / name) for name in ("ipc", "files", "packages")} | {"network": "none"}
         zygote = {**shared, "rlimits": {"nofile": 1024}}
         ready_read, ready_write = os.pipe()
@@ -50,6 +53,7 @@ class Server:
             "socket_path": str(folder / "run" / "control.sock"),
             "ready_fd": ready_write,
             "limits": LIMITS,
+            **self._settings,
         }
         with open(folder / "log", "ab") as log:
             for module, config, fds in (
@@ -79,6 +83,10 @@ class Server:
     def pid(self) -> int:
         """The server's process."""
         return self._processes[-1].pid
+
+    def wait(self) -> None:
+        """Return once the server has ended by itself."""
+        self._processes[-1].wait(timeout=200)
 
     def stop(self) -> None:
         """End the server; the zygote and its kernels follow by themselves."""
@@ -111,14 +119,23 @@ def shape(outputs: list[dict[str, Any]]) -> list[str]:
     return [kind for (kind, _), _ in groupby(outputs, lambda output: (output["type"], output.get("name")))]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+@contextmanager
+def new_server(**settings: Any) -> Iterator[Server]:
+    """Run a server with a folder of its own until the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="cz-", dir="/tmp"))
     for name in ("files", "home", "ipc", "journal", "packages", "run"):
         (folder / name).mkdir()
-    running = Server(folder)
-    running.start()
-    yield running
-    running.client.close()
-    running.stop()
-    shutil.rmtree(folder)
+    running = Server(folder, **settings)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.client.close()
+        running.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with new_server() as running:
+        yield running

@@ -1,13 +1,13 @@
 import { Chat } from "@ai-sdk/react";
 import type { UIMessage, UIMessageChunk } from "ai";
 import { createStore } from "zustand/vanilla";
-import { loadMessages, onSaved, saveMessages, untilLoaded } from "@/features/sessions/store";
 import { announce } from "@/lib/announce";
 import { ApiError, request, wordsOf } from "@/lib/api";
 import { newId } from "@/lib/ids";
 import { apiKey, onKeyChange } from "@/lib/key";
-import { isOpen, metadataOf, type MessageMetadata, reconciled, withMetadata } from "./message-data";
-import { spokenFor } from "./spoken";
+import { KeptMessages } from "./kept-messages";
+import { isOpen, metadataOf, type MessageMetadata, withMetadata } from "./message-data";
+import { Spoken } from "./spoken";
 import { backoffMs, Cut } from "./streams";
 import { TurnTransport } from "./transport";
 
@@ -53,7 +53,6 @@ interface Asking {
 }
 
 const STOP_GRACE_MS = 5_000;
-const SAVE_EVERY_MS = 1_000;
 const STEADY_MS = 10_000;
 /** A message that got no answer before a reload is sent again by itself for this long. */
 const SENT_AGAIN_FOR_MS = 10 * 60_000;
@@ -78,13 +77,12 @@ export class Conversation {
   private needsKey = false;
   private needsServer = false;
   private changedElsewhere = false;
-  private closed = false;
-  private readonly told = new Set<string>();
+  private readonly kept: KeptMessages;
+  private readonly spoken = new Spoken();
   private wake: (() => void) | undefined;
   private opening: Promise<void> | undefined;
-  private saving: ReturnType<typeof setTimeout> | undefined;
   private grace: ReturnType<typeof setTimeout> | undefined;
-  private readonly ends: (() => void)[];
+  private readonly unwatchKey: () => void;
 
   constructor(readonly session: string) {
     this.chat = new Chat<UIMessage>({
@@ -93,16 +91,12 @@ export class Conversation {
       generateId: () => newId("m"),
       transport: new TurnTransport({ onChunk: (chunk) => this.take(chunk), turn: () => this.turn }),
     });
-    this.ends = [
-      onSaved(session, (name) => {
-        if (name === "messages") void this.catchUp();
-      }),
-      onKeyChange(() => {
-        if (!apiKey()) return;
-        this.nudge();
-        if (this.needsKey) this.state.getState().failure?.again?.();
-      }),
-    ];
+    this.kept = new KeptMessages(session, this.chat, () => void this.catchUp());
+    this.unwatchKey = onKeyChange(() => {
+      if (!apiKey()) return;
+      this.nudge();
+      if (this.needsKey) this.state.getState().failure?.again?.();
+    });
   }
 
   get busy(): boolean {
@@ -129,9 +123,8 @@ export class Conversation {
   }
 
   close(): void {
-    this.closed = true;
-    for (const end of this.ends) end();
-    clearTimeout(this.saving);
+    this.kept.close();
+    this.unwatchKey();
   }
 
   async send(text: string, files: string[] = []): Promise<void> {
@@ -216,26 +209,17 @@ export class Conversation {
     this.state.setState({ failure: undefined, notice: undefined });
   }
 
-  /** Keep the messages now. */
-  save(): void {
-    clearTimeout(this.saving);
-    this.saving = undefined;
-    void saveMessages(this.session, this.chat.messages);
-  }
-
   /** Keep them if this tab has something that is not kept yet. */
   flush(): void {
-    if (this.saving !== undefined || (this.busy && this.mine)) this.save();
+    if (this.kept.waits || (this.busy && this.mine)) this.kept.save();
   }
 
   private async read(): Promise<void> {
-    const messages = await untilLoaded(
-      () => loadMessages(this.session),
-      (error) => this.state.setState({ failure: { text: `${wordsOf(error)} It is tried again.` } }),
-      () => !this.closed,
+    const messages = await this.kept.read((error) =>
+      this.state.setState({ failure: { text: `${wordsOf(error)} It is tried again.` } }),
     );
     if (messages === undefined) return;
-    this.remember(messages);
+    this.spoken.remember(messages);
     this.chat.messages = messages;
     this.state.setState({ loaded: true, failure: undefined });
     const last = messages.at(-1);
@@ -247,7 +231,7 @@ export class Conversation {
     this.needsKey = this.needsServer = false;
     this.state.setState({ failure: undefined, notice: undefined, unanswered: false });
     const asked = asking.request();
-    this.save();
+    this.kept.save();
     await asked;
     const error = this.problem();
     if (this.chunks === 0 && error !== undefined && !(error instanceof Cut)) {
@@ -355,7 +339,7 @@ export class Conversation {
   private settle(): void {
     clearTimeout(this.grace);
     this.state.setState({ phase: "idle", stopping: false, held: undefined });
-    if (this.mine || (this.chunks > 0 && !this.changedElsewhere)) this.save();
+    if (this.mine || (this.chunks > 0 && !this.changedElsewhere)) this.kept.save();
     this.changedElsewhere = false;
     if (!this.mine) void this.catchUp();
   }
@@ -366,13 +350,9 @@ export class Conversation {
       this.changedElsewhere = true;
       return;
     }
-    const messages = await loadMessages(this.session).catch(() => undefined);
-    if (messages === undefined || this.busy) return;
-    const next = reconciled(this.chat.messages, messages);
-    if (next.some((each, i) => isOpen(messages[i]) && !isOpen(each))) void saveMessages(this.session, next);
-    const same = next.length === this.chat.messages.length && next.every((each, i) => each === this.chat.messages[i]);
-    if (same) return;
-    this.remember(next);
+    const next = await this.kept.fromElsewhere(() => !this.busy);
+    if (next === undefined) return;
+    this.spoken.remember(next);
     this.chat.messages = next;
     this.state.setState({ unanswered: false, failure: undefined });
     const last = next.at(-1);
@@ -399,32 +379,13 @@ export class Conversation {
       if (this.state.getState().stopping) void this.askToStop();
       this.saveSoon();
     }
-    const spoken = this.unheard(chunk) ? spokenFor(chunk) : undefined;
+    const spoken = this.spoken.next(chunk);
     if (spoken !== undefined && this.seen) announce(spoken);
     if (/-(end|available|error)$/.test(chunk.type) && !("preliminary" in chunk && chunk.preliminary)) this.saveSoon();
   }
 
-  /** Whether a part has not been spoken of; a replay says nothing twice. */
-  private unheard(chunk: UIMessageChunk): boolean {
-    if (!("toolCallId" in chunk) || ("preliminary" in chunk && chunk.preliminary)) return true;
-    if (!/^tool-(output|input-error)/.test(chunk.type)) return true;
-    if (this.told.has(chunk.toolCallId)) return false;
-    this.told.add(chunk.toolCallId);
-    return true;
-  }
-
-  private remember(messages: readonly UIMessage[]): void {
-    for (const message of messages) {
-      for (const part of message.parts) {
-        if ("toolCallId" in part && part.state.startsWith("output") && !("preliminary" in part && part.preliminary)) {
-          this.told.add(part.toolCallId);
-        }
-      }
-    }
-  }
-
   private saveSoon(): void {
-    if (this.mine) this.saving ??= setTimeout(() => this.save(), SAVE_EVERY_MS);
+    if (this.mine) this.kept.saveSoon();
   }
 
   private endLast(how: MessageMetadata): void {
@@ -477,34 +438,4 @@ function mends(error: Error): boolean {
 
 function needsKey(error: Error): boolean {
   return error instanceof ApiError && error.status === 401;
-}
-
-const MAX_IDLE = 12;
-const conversations = new Map<string, Conversation>();
-
-/** Return the conversation of a session, the same one as long as it is used. */
-export function conversationOf(session: string): Conversation {
-  const known = conversations.get(session) ?? new Conversation(session);
-  conversations.delete(session);
-  conversations.set(session, known);
-  for (const [id, other] of conversations) {
-    if (conversations.size <= MAX_IDLE) break;
-    if (other.seen || other.busy || other === known) continue;
-    other.close();
-    conversations.delete(id);
-  }
-  return known;
-}
-
-if (typeof window !== "undefined") {
-  window.addEventListener("online", () => {
-    for (const conversation of conversations.values()) conversation.online();
-  });
-  document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState !== "visible") return;
-    for (const conversation of conversations.values()) void conversation.shown();
-  });
-  window.addEventListener("pagehide", () => {
-    for (const conversation of conversations.values()) conversation.flush();
-  });
 }

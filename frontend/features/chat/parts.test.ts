@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { takenBack } from "./drafts";
 import type { Part } from "./message-data";
 import { lineFor, settled, shownPart } from "./parts";
-import { spokenFor } from "./spoken";
+import { Spoken, spokenFor } from "./spoken";
 
 test("code is shown while the model still writes it", () => {
   const part: Part = { type: "tool-python", toolCallId: "c", state: "input-streaming", input: { code: "impo" } };
@@ -40,6 +40,19 @@ test("finished parts are spoken, what is under way is not", () => {
   expect(spokenFor({ ...chunk, preliminary: true })).toBeUndefined();
   expect(spokenFor({ type: "text-delta", id: "p", delta: "a" })).toBeUndefined();
   expect(spokenFor({ type: "abort" })).toBe("Stopped");
+});
+
+test("a replay speaks of no step twice, nor of those that were kept", () => {
+  const output = { execution: "e", status: "ok", outputs: [] };
+  const chunk = { type: "tool-output-available", toolCallId: "c", output } as const;
+  const spoken = new Spoken();
+  expect(spoken.next({ ...chunk, preliminary: true })).toBeUndefined();
+  expect(spoken.next(chunk)).toBe("Code finished");
+  expect(spoken.next(chunk)).toBeUndefined();
+  const part = { type: "tool-python", toolCallId: "d", state: "output-available", input: {}, output } as const;
+  spoken.remember([{ id: "a", role: "assistant", parts: [part] }]);
+  expect(spoken.next({ ...chunk, toolCallId: "d" })).toBeUndefined();
+  expect(spoken.next({ type: "abort" })).toBe("Stopped");
 });
 
 test("a text that was refused comes back before what was typed since", () => {

@@ -1,7 +1,36 @@
-import type { UIMessageChunk } from "ai";
+import type { UIMessage, UIMessageChunk } from "ai";
 import { duration } from "@/lib/format";
 import type { ShownExecution } from "@/lib/outputs";
 import { executionOf } from "./message-data";
+
+/** What is said aloud of an answer as it comes; a replay says nothing twice. */
+export class Spoken {
+  private readonly told = new Set<string>();
+
+  /** Return what is said of this chunk, if something is. */
+  next(chunk: UIMessageChunk): string | undefined {
+    return this.isNew(chunk) ? spokenFor(chunk) : undefined;
+  }
+
+  /** These messages have been heard. */
+  remember(messages: readonly UIMessage[]): void {
+    for (const message of messages) {
+      for (const part of message.parts) {
+        if ("toolCallId" in part && part.state.startsWith("output") && !("preliminary" in part && part.preliminary)) {
+          this.told.add(part.toolCallId);
+        }
+      }
+    }
+  }
+
+  private isNew(chunk: UIMessageChunk): boolean {
+    if (!("toolCallId" in chunk) || ("preliminary" in chunk && chunk.preliminary)) return true;
+    if (!/^tool-(output|input-error)/.test(chunk.type)) return true;
+    if (this.told.has(chunk.toolCallId)) return false;
+    this.told.add(chunk.toolCallId);
+    return true;
+  }
+}
 
 /** Return what is said aloud when this part of an answer is finished; nothing for what is only under way. */
 export function spokenFor(chunk: UIMessageChunk): string | undefined {

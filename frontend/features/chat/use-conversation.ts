@@ -2,7 +2,8 @@ import { useChat } from "@ai-sdk/react";
 import type { UIMessage } from "ai";
 import { useEffect, useMemo } from "react";
 import { useStore } from "zustand";
-import { type Conversation, conversationOf, type ConversationState } from "./conversation";
+import type { Conversation, ConversationState } from "./conversation";
+import { conversationOf } from "./conversations";
 import { withHeld } from "./message-data";
 
 /** How often the page is drawn while text streams in. */

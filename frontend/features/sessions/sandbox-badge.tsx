@@ -10,17 +10,16 @@ import { announce } from "@/lib/announce";
 import { wordsOf } from "@/lib/api";
 import { bytes, count, timeLeft } from "@/lib/format";
 import styles from "./sandbox-badge.module.css";
-import type { SandboxState, SessionDocument } from "./sandbox-state";
+import { type SandboxState, type SessionDocument, wordsOfSuspended } from "./sandbox-state";
 import { type SandboxView, useSandbox } from "./use-sandbox";
 
-const SENTENCES: Record<SandboxState, string> = {
+const SENTENCES: Record<Exclude<SandboxState, "suspended">, string> = {
   unknown: "Its state is not known yet.",
   "not started": "It starts with the next message or cell.",
   starting: "It is starting. That takes a few seconds.",
   ready: "It waits for code. Variables and files are kept between runs.",
   busy: "It runs code.",
   idle: "Nothing has run for a while. Variables and files are still there.",
-  suspended: "It was suspended after being idle. Files are kept; it wakes up with the next message or cell.",
   gone: "It was removed. The next message or cell starts a new one, without the old files and variables.",
   unreachable: "The server cannot be reached. This page tries again by itself.",
 };
@@ -73,7 +72,7 @@ export function SandboxBadge({ session }: { session: string }): ReactNode {
           align="end"
           collisionPadding={8}
         >
-          <p>{SENTENCES[sandbox.state]}</p>
+          <p>{sentenceOf(sandbox)}</p>
           {failure !== undefined && <Notice kind="error">{failure}</Notice>}
           {sandbox.document !== undefined && <Facts sandbox={sandbox} document={sandbox.document} />}
           <Actions
@@ -102,6 +101,11 @@ export function SandboxBadge({ session }: { session: string }): ReactNode {
       />
     </Popover.Root>
   );
+}
+
+function sentenceOf({ state, document }: SandboxView): string {
+  if (state !== "suspended") return SENTENCES[state];
+  return `${wordsOfSuspended(document)}. It wakes up with the next message or cell.`;
 }
 
 interface ActionsProps {

@@ -5,6 +5,8 @@ import { Button } from "@/components/ui/button";
 import { Notice, type NoticeProps } from "@/components/ui/notice";
 import { announce } from "@/lib/announce";
 import { wordsOf } from "@/lib/api";
+import { inWords } from "./restored";
+import { wordsOfSuspended } from "./sandbox-state";
 import { useSession } from "./store";
 import { type SandboxView, useSandbox } from "./use-sandbox";
 
@@ -61,19 +63,39 @@ function toldOf(sandbox: SandboxView, next: string): Told | undefined {
     case "suspended":
       return {
         kind: "info",
-        text: `The sandbox was suspended after being idle. Files are kept; it wakes up with the next ${next}.`,
+        text: `${wordsOfSuspended(sandbox.document)}. It wakes up with the next ${next}.`,
         action: "Wake it now",
         act: sandbox.start,
       };
     default:
-      if (!sandbox.variablesLost) return undefined;
+      return lossOf(sandbox);
+  }
+}
+
+function lossOf({ lost, notKept, acknowledge }: SandboxView): Told | undefined {
+  const known = { action: "Got it", act: acknowledge };
+  switch (lost) {
+    case "some": {
+      const names = inWords(notKept);
+      return {
+        kind: "info",
+        text: `Woken; ${names ? `these variables could not be kept: ${names}` : "some variables could not be kept"}.`,
+        ...known,
+      };
+    }
+    case "variables":
       return {
         kind: "warning",
-        text: sandbox.filesLost
-          ? "The sandbox was replaced by a new one, so files and variables are gone. Upload files and run cells again."
-          : "The kernel was started anew, so variables are gone; files are kept. Run the cells that you need again.",
-        action: "Got it",
-        act: sandbox.acknowledge,
+        text: "The kernel was started anew, so variables are gone; files are kept. Run the cells that you need again.",
+        ...known,
       };
+    case "all":
+      return {
+        kind: "warning",
+        text: "The sandbox was replaced by a new one, so files and variables are gone. Upload files and run cells again.",
+        ...known,
+      };
+    case undefined:
+      return undefined;
   }
 }

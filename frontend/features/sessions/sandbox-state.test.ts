@@ -10,10 +10,16 @@ import {
   type Seen,
   seenAfter,
   type SessionDocument,
+  sessionDocumentSchema,
+  wordsOfSuspended,
 } from "./sandbox-state";
 
 const NOW = "2026-03-30T12:00:00.000Z";
 const CREATED = "2026-03-30T11:00:00.000Z";
+const RESTORED = {
+  at: "2026-03-30T11:50:00.000Z",
+  lost: [{ context: "default", name: "conn", type: "sqlite3.Connection", reason: "cannot pickle" }],
+};
 const SEEN: Seen = { created_at: CREATED, generation: 1, acknowledged: 1, gone: false, replaced: false };
 
 function answer(document: Partial<SessionDocument> | undefined): Answer {
@@ -68,6 +74,43 @@ describe("what was lost", () => {
     expect(lostOf(seenAfter(later, answer({ generation: 5 }).document))).toBe("variables");
   });
 
+  test("a wake-up that could not keep everything is told once, as what it is", () => {
+    const woken = seenAfter(SEEN, answer({ generation: 2, restored: RESTORED }).document);
+    expect(lostOf(woken)).toBe("some");
+    expect(seenAfter(woken, answer({ generation: 2, restored: RESTORED }).document)).toBe(woken);
+    const known = woken && acknowledged(woken);
+    expect(lostOf(known)).toBeUndefined();
+    expect(lostOf(seenAfter(known, answer({ generation: 2, restored: RESTORED }).document))).toBeUndefined();
+  });
+
+  test("a wake-up that kept everything is not told", () => {
+    const woken = seenAfter(SEEN, answer({ generation: 1, restored: { at: NOW, lost: [] } }).document);
+    expect(lostOf(woken)).toBeUndefined();
+    expect(lostOf(seenAfter(woken, answer({ generation: 2, restored: { at: NOW, lost: [] } }).document))).toBe(
+      "variables",
+    );
+  });
+
+  test("a kernel that starts anew after a wake-up has lost all, whether the wake-up was seen or not", () => {
+    const document = answer({ generation: 3, restored: RESTORED }).document;
+    expect(lostOf(seenAfter(SEEN, document))).toBe("variables");
+    const woken = seenAfter(SEEN, answer({ generation: 2, restored: RESTORED }).document);
+    expect(lostOf(seenAfter(woken, document))).toBe("variables");
+    expect(lostOf(seenAfter(woken && acknowledged(woken), document))).toBe("variables");
+  });
+
+  test("a wake-up does not hide that the kernel was started anew before it", () => {
+    const anew = seenAfter(SEEN, answer({ generation: 2 }).document);
+    expect(lostOf(seenAfter(anew, answer({ generation: 3, restored: RESTORED }).document))).toBe("variables");
+  });
+
+  test("of two wake-ups in a row the second is told too", () => {
+    const first = seenAfter(SEEN, answer({ generation: 2, restored: RESTORED }).document);
+    const again = answer({ generation: 3, restored: { ...RESTORED, at: NOW } }).document;
+    expect(lostOf(seenAfter(first, again))).toBe("some");
+    expect(lostOf(seenAfter(first && acknowledged(first), again))).toBe("some");
+  });
+
   test("a sandbox that was told to be gone is followed by a new one without more words", () => {
     const gone = seenAfter(SEEN, undefined);
     expect(gone).toEqual({ ...SEEN, gone: true });
@@ -81,6 +124,13 @@ describe("what was lost", () => {
     expect(lostOf(next)).toBe("all");
     expect(lostOf(next && acknowledged(next))).toBeUndefined();
   });
+});
+
+test("variables are said to be kept only where the sweep put them away", () => {
+  const putAway = sessionDocumentSchema.parse({ state: "suspended", created_at: CREATED, suspended_at: NOW });
+  expect(wordsOfSuspended(putAway)).toBe("Put away after a rest; files and variables are kept");
+  const ended = sessionDocumentSchema.parse({ state: "suspended", created_at: CREATED });
+  expect(wordsOfSuspended(ended)).toBe("Its machine ended; files are kept, variables are gone");
 });
 
 test("time left is counted by the server's clock", () => {

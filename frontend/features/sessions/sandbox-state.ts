@@ -1,5 +1,6 @@
 import { z } from "@/lib/zod";
 import { ApiError } from "@/lib/api";
+import { type LostVariable, restoredSchema } from "./restored";
 
 /** A session as execute tells it; what only a running sandbox knows may be missing. */
 export const sessionDocumentSchema = z.object({
@@ -7,6 +8,8 @@ export const sessionDocumentSchema = z.object({
   created_at: z.string().optional(),
   last_activity_at: z.string().optional(),
   expires_at: z.string().optional(),
+  /** When the sweep put it away, variables included; one whose processes ended by themselves has none. */
+  suspended_at: z.string().optional(),
   generation: z.number().optional(),
   memory_bytes: z.number().optional(),
   memory_limit_bytes: z.number().optional(),
@@ -15,6 +18,8 @@ export const sessionDocumentSchema = z.object({
   contexts: z
     .array(z.object({ name: z.string(), state: z.string(), execution_count: z.number().optional() }))
     .optional(),
+  /** When it was woken last, and what of its variables could not be kept. */
+  restored: restoredSchema.optional(),
 });
 export type SessionDocument = z.infer<typeof sessionDocumentSchema>;
 
@@ -31,6 +36,10 @@ export const seenSchema = z.object({
   generation: z.number().optional(),
   /** The generation that the user knows of. */
   acknowledged: z.number().optional(),
+  /** The wake-up that was seen last. */
+  restored_at: z.string().optional(),
+  /** What the user does not know of yet went with that wake-up, so only what could not be kept is gone. */
+  woken: z.boolean().optional(),
   /** The server did not have it any more, and the user was told. */
   gone: z.boolean(),
   /** Another sandbox took its place, without the old files, and the user was not told yet. */
@@ -60,30 +69,55 @@ export function sandboxState(answer: Answer | undefined, failure: unknown, seen:
 /** Return what is remembered after an answer; the same object when nothing changed. */
 export function seenAfter(seen: Seen | null, document: SessionDocument | undefined): Seen | null {
   if (document === undefined) return seen === null || seen.gone ? seen : { ...seen, gone: true };
-  const { created_at, generation } = document;
+  const { created_at, generation, restored } = document;
   if (created_at === undefined) return seen;
+  const restored_at = restored?.at;
   if (seen === null || seen.created_at !== created_at) {
-    return { created_at, generation, acknowledged: generation, gone: false, replaced: seen !== null && !seen.gone };
+    const replaced = seen !== null && !seen.gone;
+    return { created_at, generation, acknowledged: generation, restored_at, gone: false, replaced };
   }
   const next: Seen = {
     ...seen,
     generation: generation ?? seen.generation,
     acknowledged: seen.acknowledged ?? generation,
+    restored_at: restored_at ?? seen.restored_at,
+    woken: isWoken(seen, document),
     gone: false,
   };
-  const same = next.generation === seen.generation && next.acknowledged === seen.acknowledged && !seen.gone;
+  const same =
+    next.generation === seen.generation &&
+    next.acknowledged === seen.acknowledged &&
+    next.restored_at === seen.restored_at &&
+    next.woken === seen.woken &&
+    !seen.gone;
   return same ? seen : next;
 }
 
 export function acknowledged(seen: Seen): Seen {
-  return { ...seen, acknowledged: seen.generation, replaced: false };
+  return { ...seen, acknowledged: seen.generation, woken: undefined, replaced: false };
 }
 
-/** What was lost without the user's knowing: the variables, or the files too. */
-export function lostOf(seen: Seen | null): "variables" | "all" | undefined {
+/** What was lost without the user's knowing: what a wake-up could not keep, all variables, or the files too. */
+export function lostOf(seen: Seen | null): "some" | "variables" | "all" | undefined {
   if (seen === null || seen.gone) return undefined;
   if (seen.replaced) return "all";
-  return (seen.generation ?? 0) > (seen.acknowledged ?? seen.generation ?? 0) ? "variables" : undefined;
+  if ((seen.generation ?? 0) <= (seen.acknowledged ?? seen.generation ?? 0)) return undefined;
+  return seen.woken ? "some" : "variables";
+}
+
+/** What the last wake-up could not keep. */
+export function notKept(answer: Answer | undefined): LostVariable[] {
+  return answer?.document?.restored?.lost ?? [];
+}
+
+/** Whether all that the user does not know of went with a wake-up: one is the last step of `generation`, if it lost. */
+function isWoken(seen: Seen, document: SessionDocument): boolean | undefined {
+  const { generation, restored } = document;
+  const steps = (generation ?? 0) - (seen.generation ?? generation ?? 0);
+  if (steps === 0) return seen.woken;
+  const fresh = restored !== undefined && restored.at !== seen.restored_at && restored.lost.length > 0;
+  const before = lostOf(seen);
+  return (steps === 1 && fresh && (before === undefined || before === "some")) || undefined;
 }
 
 /** Seconds until an idle sandbox is suspended. */
@@ -91,6 +125,13 @@ export function expiresIn(answer: Answer | undefined): number | undefined {
   const expires_at = answer?.document?.expires_at;
   if (answer === undefined || expires_at === undefined) return undefined;
   return Math.max(0, (Date.parse(expires_at) - answer.server_ms) / 1000);
+}
+
+/** What is told of a suspended session: what was put away comes back whole, what ended has only its files. */
+export function wordsOfSuspended(document: SessionDocument | undefined): string {
+  return document?.suspended_at === undefined
+    ? "Its machine ended; files are kept, variables are gone"
+    : "Put away after a rest; files and variables are kept";
 }
 
 /** When to ask again, in milliseconds; false for not by itself. */

@@ -8,6 +8,7 @@ import {
   type Answer,
   expiresIn,
   lostOf,
+  notKept,
   pollAfter,
   type SandboxState,
   seenAfter,
@@ -17,16 +18,20 @@ import {
   type SessionDocument,
   sessionDocumentSchema,
 } from "./sandbox-state";
+import type { LostVariable } from "./restored";
 import { loadPart, onSaved, savePart, useSession } from "./store";
 
 export interface SandboxView {
   state: SandboxState;
   /** Seconds until an idle sandbox is suspended. */
   expires_in_s?: number;
-  /** Variables were lost since the user last knew (the session's `generation` grew). */
-  variablesLost: boolean;
-  /** Files were lost too: another sandbox took the place of the one that was there. */
-  filesLost: boolean;
+  /**
+   * What was lost since the user last knew: "some" variables in a wake-up (`notKept`), all "variables" of a kernel (the
+   * session's `generation` grew), or "all" with the files, as another sandbox took the place of the one that was there.
+   */
+  lost: "some" | "variables" | "all" | undefined;
+  /** What the last wake-up could not keep. */
+  notKept: LostVariable[];
   /** What the sandbox last said of itself. */
   document: SessionDocument | undefined;
   /** The user has seen that variables were lost. */
@@ -79,13 +84,12 @@ export function useSandbox(session: string): SandboxView {
     [client, session],
   );
 
-  const lost = lostOf(seen);
   const state = asks ? sandboxState(answer.data, answer.error, seen) : "not started";
   return {
     state,
     expires_in_s: expiresIn(answer.data),
-    variablesLost: lost !== undefined,
-    filesLost: lost === "all",
+    lost: lostOf(seen),
+    notKept: notKept(answer.data),
     document: state === "unreachable" ? undefined : answer.data?.document,
     acknowledge: () => {
       if (seen !== null) void remember(client, session, acknowledged(seen));

@@ -3,7 +3,7 @@
     CaesarionError
       InvalidRequest 400      SessionNotFound 404     NotFound 404     Conflict 409     SessionGone 410
       Unauthorized 401        Forbidden 403           MethodNotAllowed 405
-      TooLarge 413            UnsupportedType 415     NotSatisfiable 416
+      TooLarge 413            UnsupportedType 415     NotSatisfiable 416      Unprocessable 422
       QuotaExceeded 429 r     ModelError 502 r        SandboxUnavailable 503 r
       ConfigError (start only)
 
@@ -101,6 +101,13 @@ class NotSatisfiable(CaesarionError):
 
     code = "range_not_satisfiable"
     status = 416
+
+
+class Unprocessable(CaesarionError):
+    """An event that contradicts what was already admitted; a broker must not send it again."""
+
+    code = "unprocessable"
+    status = 422
 
 
 class QuotaExceeded(CaesarionError):

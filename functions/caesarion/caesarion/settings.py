@@ -5,13 +5,15 @@ that cannot be read together. Each field is annotated with its `Variable`; docum
 """
 
 import contextlib
+import json
 import os.path
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from caesarion.errors import ConfigError
+from caesarion.errors import ConfigError, InvalidRequest
+from caesarion.ids import checked_id
 from caesarion.parsing import (
     boolean,
     extensions,
@@ -26,10 +28,12 @@ from caesarion.parsing import (
 Group = TypeVar("Group")
 Network = Literal["none", "internet"]
 Confinement = Literal["bubblewrap", "none"]
+Platform = Literal["local", "kubernetes"]
 
 GIB = 1024**3
 MIB = 1024**2
 _LOOPBACK_NAMES = frozenset({"localhost", "::1"})
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ADDRESS = re.compile(r"https?://[a-z0-9._-]+(:[0-9]+)?(/[a-z0-9._~%/-]*)?", re.IGNORECASE)
 _OCTET = re.compile(r"25[0-5]|2[0-4][0-9]|1?[0-9]{1,2}")
 
@@ -70,6 +74,13 @@ class Variable:
     meaning: str
     parse: Callable[[str], Any]
     unit: str = ""
+
+
+def label(value: str) -> str:
+    """Return a name as Kubernetes wants it (RFC 1123, a DNS label)."""
+    if not _LABEL.fullmatch(value):
+        raise ValueError("1 to 63 of the characters a-z 0-9 -")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +213,46 @@ class LocalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KubernetesSettings:
+    """Which kind of sandboxes there are, and where those of a cluster are found."""
+
+    sandboxes: Annotated[
+        Platform,
+        Variable(
+            "CAESARION_SANDBOXES",
+            "Where sandboxes run: as processes of this machine, or as pods of a Kubernetes cluster.",
+            one_of("local", "kubernetes"),
+        ),
+    ] = "local"
+    namespace: Annotated[
+        str,
+        Variable("CAESARION_KUBERNETES_NAMESPACE", "Namespace of the sandboxes' pods, and of nothing else.", label),
+    ] = "caesarion-sandboxes"
+    pool: Annotated[
+        str, Variable("CAESARION_KUBERNETES_POOL", "ReplicaSet of the pods that wait for new sessions.", label)
+    ] = "caesarion-sandboxes"
+    image: Annotated[
+        str, Variable("CAESARION_SANDBOX_IMAGE", "Image of the sandboxes, where the pool's manifest is printed.", text)
+    ] = "caesarion-sandbox"
+    runtime_class: Annotated[
+        str,
+        Variable(
+            "CAESARION_SANDBOX_RUNTIME_CLASS",
+            "RuntimeClass of the sandboxes, where the pool's manifest is printed; gvisor is a good one.",
+            label,
+        ),
+    ] = ""
+    sandbox_key: Annotated[
+        Secret,
+        Variable(
+            "CAESARION_SANDBOX_KEY",
+            "Secret of at least 32 characters from which the tokens of pods are made, the same for all functions.",
+            Secret,
+        ),
+    ] = NO_SECRET
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaSettings:
     """What one principal may have at once."""
 
@@ -211,6 +262,14 @@ class QuotaSettings:
             "CAESARION_MAX_SESSIONS", "Live sandboxes of one principal; 0 is no limit.", whole_between(0, 1_000_000)
         ),
     ] = 20
+    max_kept_sessions: Annotated[
+        int,
+        Variable(
+            "CAESARION_MAX_KEPT_SESSIONS",
+            "Sessions of one principal, live and suspended together; 0 is no limit.",
+            whole_between(0, 1_000_000),
+        ),
+    ] = 200
     max_executions: Annotated[
         int,
         Variable(
@@ -306,6 +365,37 @@ def functions_address(value: str) -> str:
     raise ValueError("an address such as 'https://api.example.com' or 'https://example.com/caesarion'")
 
 
+_STORE = re.compile(r"(s3|gs|az)://[A-Za-z0-9._-]{1,255}(/[A-Za-z0-9._/=-]*)?")
+_EXTENSION = re.compile(r"[a-z0-9]{1,20}")
+
+
+def store_url(value: str) -> str:
+    """Return the address of a bucket, without a slash at the end."""
+    if not _STORE.fullmatch(value):
+        raise ValueError("s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+    return value.rstrip("/")
+
+
+def ce_overrides(value: str) -> Mapping[str, str]:
+    """Return the extension attributes of Knative's `K_CE_OVERRIDES`."""
+    with contextlib.suppress(ValueError, RecursionError):
+        match json.loads(value):
+            case {"extensions": dict(given)}:
+                if all(_EXTENSION.fullmatch(name) and isinstance(text, str) for name, text in given.items()):
+                    return given
+            case {}:
+                return {}
+    raise ValueError('JSON such as {"extensions": {"name": "value"}}')
+
+
+def principal_name(value: str) -> str:
+    """Return the name of a principal."""
+    try:
+        return checked_id(value, what="a principal")
+    except InvalidRequest:
+        raise ValueError("1 to 64 of the characters A-Z a-z 0-9 _ -") from None
+
+
 def origin_of(address: str) -> str:
     """Return scheme, host and port of an address of functions."""
     return "/".join(address.split("/")[:3]).lower()
@@ -340,6 +430,124 @@ class PageSettings:
     def origins(self) -> tuple[str, ...]:
         """The origins of functions that are elsewhere, each once."""
         return tuple(dict.fromkeys(origin_of(url) for url in (self.execute_url, self.chat_url) if url))
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where checkpoints of suspended sessions and results of events are kept."""
+
+    url: Annotated[
+        str,
+        Variable(
+            "CAESARION_STORE_URL",
+            "Where suspended sessions are kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, a "
+            "prefix for each installation, with credentials from the variables of that cloud; by default the folder "
+            "store in CAESARION_HOME.",
+            store_url,
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """When the sweep suspends and removes."""
+
+    suspended_keep_s: Annotated[
+        float,
+        Variable(
+            "CAESARION_SUSPENDED_KEEP_S",
+            "Time after which a suspended session is removed with its files.",
+            real_between(1, 315_360_000),
+            "seconds",
+        ),
+    ] = 7 * 86_400.0
+    orphan_after_s: Annotated[
+        float,
+        Variable(
+            "CAESARION_ORPHAN_AFTER_S",
+            "Age at which a sandbox without a session, or the rest of a session, is removed.",
+            real_between(1, 31_536_000),
+            "seconds",
+        ),
+    ] = 600.0
+    results_keep_s: Annotated[
+        float,
+        Variable(
+            "CAESARION_RESULTS_KEEP_S",
+            "Time for which the result of an event is kept, so that the same event gets it again.",
+            real_between(600, 31_536_000),  # a signed attempt, which is kept too, is valid for as long
+            "seconds",
+        ),
+    ] = 86_400.0
+    schedule: Annotated[
+        str,
+        Variable("CAESARION_SWEEP_SCHEDULE", "When the sweep's tick comes, as a cron line in UTC.", text),
+    ] = "* * * * *"
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettings:
+    """How events come in and go out."""
+
+    sink: Annotated[
+        str,
+        Variable(
+            "K_SINK",
+            "Address that gets our events (Knative sets it); under `caesarion serve` the broker in the process.",
+            functions_address,
+        ),
+    ] = ""
+    overrides: Annotated[
+        Mapping[str, str],
+        Variable(
+            "K_CE_OVERRIDES",
+            'Attributes that events to K_SINK get, as {"extensions": {"name": "value"}} (Knative sets it).',
+            ce_overrides,
+        ),
+    ] = field(default_factory=dict)
+    principal: Annotated[
+        str,
+        Variable(
+            "CAESARION_EVENTS_PRINCIPAL",
+            "Principal of events that come to /events/ without a key. Set it only where nobody but your broker can "
+            "reach the function.",
+            principal_name,
+        ),
+    ] = ""
+    max_result_bytes: Annotated[
+        int,
+        Variable(
+            "CAESARION_MAX_EVENT_RESULT_BYTES",
+            "Size up to which outputs stand in a result event; past it the event names where they are.",
+            whole_between(1024, 64 * MIB),
+            "bytes",
+        ),
+    ] = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EventFiles:
+    """Files that say which code runs on what; each is read at the start."""
+
+    hooks: Annotated[
+        str,
+        Variable("CAESARION_HOOKS_FILE", "Webhooks; by default hooks.toml in CAESARION_HOME, if it is there.", text),
+    ] = ""
+    schedules: Annotated[
+        str,
+        Variable(
+            "CAESARION_SCHEDULES_FILE", "Schedules; by default schedules.toml in CAESARION_HOME, if it is there.", text
+        ),
+    ] = ""
+    triggers: Annotated[
+        str,
+        Variable(
+            "CAESARION_TRIGGERS_FILE",
+            "Triggers of the broker under `caesarion serve`; by default triggers.toml in CAESARION_HOME, if it is "
+            "there.",
+            text,
+        ),
+    ] = ""
 
 
 class Reader:

@@ -13,6 +13,7 @@ from caesarion.adapters.asgi.facts import principal_of
 from caesarion.adapters.asgi.responses import JsonResponse, Streamed
 from caesarion.adapters.asgi.routes import resource
 from caesarion.adapters.platform import Platform
+from caesarion.adapters.store import open_store
 from caesarion.errors import NotFound
 from caesarion.ids import SessionId, SessionKey, checked_id
 from caesarion.logs import bind
@@ -20,6 +21,7 @@ from caesarion.ports import Sandboxes
 from caesarion_chat.agent import Agent
 from caesarion_chat.completions import Completions
 from caesarion_chat.completions_request import checked_document, decode_completion, wants_own_tools
+from caesarion_chat.event_turns import EventTurns
 from caesarion_chat.model import Model
 from caesarion_chat.openai_model import OpenAIModel
 from caesarion_chat.plain_python import PlainPython
@@ -32,7 +34,8 @@ from caesarion_chat.ui_stream import HEADERS, MEDIA_TYPE, as_events
 
 def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette:
     """Return the app. Its connections and tasks end with its lifespan, where there is one; `sandboxes` stay open."""
-    platform = Platform(sandboxes, settings.serving, settings.quotas)
+    store = open_store(settings.store, settings.local.home)
+    platform = Platform(sandboxes, settings.serving, settings.quotas, store=store, events=settings.events)
     return platform.app(chat_routes(platform, settings), keys, document)
 
 
@@ -44,7 +47,8 @@ def chat_routes(platform: Platform, settings: Settings) -> list[BaseRoute]:
     model: Model = endpoint or PlainPython()
     agent = Agent(model, TOOLS, settings.chat)
     turns = Turns(platform, agent, settings)
-    return ChatRoutes(turns, Completions(platform, agent, endpoint, settings), settings).routes()
+    routes = ChatRoutes(turns, Completions(platform, agent, endpoint, settings), settings).routes()
+    return [*routes, EventTurns(platform, turns, settings).route()]
 
 
 class ChatRoutes:

@@ -37,6 +37,12 @@ _REASONS: dict[str, FinishReason] = {
 }
 
 
+class ModelRefused(ModelError):
+    """The model's endpoint does not take such a request; asking again will not help."""
+
+    retryable = False
+
+
 class OpenAIModel:
     """The endpoint of the settings. To be used from one event loop."""
 
@@ -185,11 +191,11 @@ class _Pairs:
 def _refused(status: int, words: str, retry_after: str) -> ModelError:
     match status:
         case 401 | 403:
-            return ModelError(
+            return ModelRefused(
                 f"The model's endpoint refused the key ({status}): {words}. Check OPENAI_API_KEY.", code="model_key"
             )
         case 404:
-            return ModelError(
+            return ModelRefused(
                 f"The model's endpoint does not know this model or address (404): {words}. "
                 "Check CAESARION_MODEL and OPENAI_BASE_URL.",
                 code="model_unknown",
@@ -203,7 +209,7 @@ def _refused(status: int, words: str, retry_after: str) -> ModelError:
                 retry_after_s=after_s,
             )
         case _ if status < 500:
-            return ModelError(f"The model's endpoint refused the request ({status}): {words}.", code="model_refused")
+            return ModelRefused(f"The model's endpoint refused the request ({status}): {words}.", code="model_refused")
     return ModelError(f"The model's endpoint failed ({status}): {words}. Ask again.")
 
 

@@ -81,6 +81,34 @@ _COMPLETION: Document = {
         "session": {"type": "string", "description": "The session whose sandbox code runs in."},
     },
 }
+_REQUESTED: Document = {
+    "type": "object",
+    "required": ["message"],
+    "additionalProperties": False,
+    "properties": {
+        "message": {"type": "string"},
+        "session": {
+            "type": "string",
+            "description": "May stand in the event's subject; with neither the session lives for this turn only.",
+        },
+        "model": {"type": "string"},
+    },
+}
+_FINISHED: Document = {
+    "type": "object",
+    "required": ["session", "text", "finish_reason", "executions", "request"],
+    "properties": {
+        "session": {"type": "string"},
+        "text": {"type": "string", "description": "All that the assistant said."},
+        "finish_reason": {"enum": ["stop", "length", "content-filter", "tool-calls", "other", "stopped"]},
+        "executions": {"type": "array", "items": {"type": "string"}, "description": "The ids of the code that ran."},
+        "request": {
+            "type": "object",
+            "required": ["source", "id"],
+            "properties": {"source": {"type": "string"}, "id": {"type": "string"}},
+        },
+    },
+}
 _STOP: Document = {"type": "object", "properties": {"turn": {"type": "string"}}}
 
 
@@ -102,9 +130,42 @@ def _paths() -> Document:
                 "Stops the turn that runs.", {"204": {"description": "Done."}}, [_SESSION], body=_STOP, needed=False
             )
         },
+        "/events/chat": {
+            "post": {
+                **_call(
+                    "Runs the turn that a CloudEvent `dev.caesarion.chat.requested` asks for, once for each event.",
+                    {
+                        "200": {
+                            "description": "The event `dev.caesarion.chat.finished`, in the mode of the request.",
+                            "content": _events(_FINISHED),
+                        },
+                        "202": {"description": "An event of another type, which is dropped."},
+                    },
+                ),
+                "requestBody": {"required": True, "content": _events(_REQUESTED)},
+            },
+            "options": _call("The handshake of CloudEvents' abuse protection.", {"200": {"description": "Send."}}),
+        },
         "/v1/chat/completions": {"post": _call("OpenAI's chat completions.", {"200": completion}, body=_COMPLETION)},
         "/v1/models": {"get": _call("The models that may be asked.", _told("The models."))},
         "/v1/models/{model}": {"get": _call("One model.", _told("The model."), [one])},
+    }
+
+
+def _events(data: Document) -> Document:
+    """Return the forms of an event with this data: its attributes in headers, around it, or several at once."""
+    event: Document = {
+        "type": "object",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            **{name: {"type": "string"} for name in ("specversion", "id", "source", "type", "subject", "time")},
+            "data": data,
+        },
+    }
+    return {
+        "application/json": {"schema": data},
+        "application/cloudevents+json": {"schema": event},
+        "application/cloudevents-batch+json": {"schema": {"type": "array", "items": event}},
     }
 
 

@@ -9,12 +9,15 @@ from caesarion.parsing import http_url, names, one_of, real_between, text, whole
 from caesarion.principals import records_from_env
 from caesarion.settings import (
     NO_SECRET,
+    EventSettings,
+    KubernetesSettings,
     LocalSettings,
     QuotaSettings,
     Reader,
     SandboxSettings,
     Secret,
     ServingSettings,
+    StoreSettings,
     Variable,
 )
 
@@ -144,7 +147,10 @@ class Settings:
     serving: ServingSettings = field(default_factory=ServingSettings)
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
+    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     quotas: QuotaSettings = field(default_factory=QuotaSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    events: EventSettings = field(default_factory=EventSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     chat: ChatSettings = field(default_factory=ChatSettings)
 
@@ -156,7 +162,10 @@ class Settings:
             serving=reader.group(ServingSettings),
             sandbox=reader.group(SandboxSettings),
             local=reader.group(LocalSettings),
+            kubernetes=reader.group(KubernetesSettings),
             quotas=reader.group(QuotaSettings),
+            store=reader.group(StoreSettings),
+            events=reader.group(EventSettings),
             model=reader.group(ModelSettings),
             chat=reader.group(ChatSettings),
         )

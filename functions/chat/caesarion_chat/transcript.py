@@ -4,11 +4,11 @@ Records of the stream `chat`, each written before what follows from it is done:
 
     {"type": "turn", "turn", "message": {"id", "text"}, "files", "drops"?, "continues"?}    a user's message
     {"type": "message", "turn", "message", "executions"?, "shown"?}                         of the assistant or a tool
-    {"type": "end", "turn", "reason"}                                                       the turn is over
+    {"type": "end", "turn", "at", "reason", "failure"?}                                     the turn is over
 
 `drops` names the turn that no longer counts, with those after it (an edit, another answer); `continues` names one whose
 function ended in the middle, and whose messages this one goes on from. `executions` are the ids under which the
-tool calls of a message run, `shown` what the user saw of a call.
+tool calls of a message run, `shown` what the user saw of a call. `failure` says why a turn ended with an error.
 """
 
 import json
@@ -24,8 +24,18 @@ NOT_RUN = "[this call has no result: the turn was ended before it had one]"
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a turn ended with an error. `retryable`: the same message may succeed later."""
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """A user's message and what came of it. `reason` is None while it is not over."""
+    """A user's message and what came of it. `reason` and `ended_at` are None while it is not over."""
 
     id: str
     message_id: str
@@ -35,6 +45,27 @@ class Turn:
     shown: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
+    ended_at: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def said(self) -> str:
+        """All that the assistant said, in paragraphs."""
+        texts = (message.get("content") for message in self.messages if message["role"] == "assistant")
+        return "\n\n".join(text for text in texts if text)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the model has said its last: a turn can end right after that without its end being written."""
+        last = self.messages[-1] if self.messages else None
+        return last is not None and last["role"] == "assistant" and not last.get("tool_calls")
+
+    @property
+    def ran(self) -> list[str]:
+        """The executions that tool calls of this turn ran, in the order of the calls."""
+        calls = [call["id"] for message in self.messages for call in message.get("tool_calls") or ()]
+        shown = (self.shown.get(call) for call in calls)
+        return [output["execution"] for output in shown if isinstance(output, dict) and "execution" in output]
 
     @property
     def pending(self) -> list[dict[str, Any]]:
@@ -70,7 +101,8 @@ def folded(records: Iterable[dict[str, Any]]) -> list[Turn]:
                     shown={**turn.shown, **record.get("shown", {})},
                 )
             case {"type": "end", "turn": str(name), "reason": str(reason)} if name in turns:
-                turns[name] = replace(turns[name], reason=reason)
+                failure = Failure(**record["failure"]) if "failure" in record else None
+                turns[name] = replace(turns[name], reason=reason, ended_at=record.get("at"), failure=failure)
     return list(turns.values())
 
 

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,14 +22,16 @@ from caesarion_chat.model import FinishReason, Message, Usage
 from caesarion_chat.prompt import LEFT_OUT, SYSTEM
 from caesarion_chat.settings import Settings
 from caesarion_chat.tools import ToolContext
-from caesarion_chat.transcript import Turn, closed, fitted
+from caesarion_chat.transcript import Failure, Turn, closed, fitted
 from caesarion_chat.ui_request import UiRequest
 from caesarion_chat.ui_stream import STOPPED_REASON, Chunk, ChunkLog, finish
 
 logger = logging.getLogger(__name__)
 
 ADMITTED_AFTER = 5
+MESSAGE_CHANGED = "message_changed"
 Batches = AsyncGenerator[list[Chunk], None]
+Admitted = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,10 @@ class Turns:
         self._background = platform.background
         self._driven: dict[SessionKey, DrivenTurn] = {}
 
-    async def begin(self, key: SessionKey, request: UiRequest) -> Batches:
+    async def begin(self, key: SessionKey, request: UiRequest, admitted: Admitted | None = None) -> Batches:
         """Begin the turn that is asked for, and return its chunks. The same message again gives the same turn.
 
+        `admitted` says, once the turn is written down, whether it is to be driven: else SessionNotFound is raised.
         Raises Conflict while another turn of this chat runs, and what claiming a session raises.
         """
         running = self._running_here(key)
@@ -62,9 +65,9 @@ class Turns:
             if running.is_for(request):
                 return running.log.follow()
             raise turn_running()
-        turn = self._driven[key] = DrivenTurn(self, key, request)
+        turn = self._driven[key] = DrivenTurn(self, key, request, admitted)
         try:
-            exists = await self._exists(key)
+            exists = request.keyed or await self._exists(key)
             if exists:
                 before = await turn.prepare()
                 if before is not None:
@@ -77,6 +80,18 @@ class Turns:
             raise
         driving.add_done_callback(lambda _: self._driven.pop(key) if self._driven.get(key) is turn else None)
         return turn.log.follow()
+
+    async def ended(self, key: SessionKey, request: UiRequest, admitted: Admitted) -> Turn | None:
+        """Have the turn that is asked for driven to its end, here or elsewhere, and return it as it is written down.
+
+        Its `reason` is None when whoever drove it ended in the middle; None when it is not in the history any more.
+        Raises like `begin`.
+        """
+        async with contextlib.aclosing(await self.begin(key, request, admitted)) as batches:
+            async for _ in batches:
+                pass
+        turns, _ = await history(self.sessions, key)
+        return request.turn_in(turns)
 
     async def found(self, key: SessionKey, turn: str | None) -> Batches | None:
         """Return the chunks of `turn`, ended or not, or without one of the turn that runs or was cut off.
@@ -130,7 +145,7 @@ class Turns:
 class DrivenTurn:
     """One turn, as the loop's `Work`."""
 
-    def __init__(self, turns: Turns, key: SessionKey, request: UiRequest) -> None:
+    def __init__(self, turns: Turns, key: SessionKey, request: UiRequest, admitted: Admitted | None = None) -> None:
         self.id = new_id("t")
         self.log = ChunkLog()
         self.stopping = asyncio.Event()
@@ -139,10 +154,12 @@ class DrivenTurn:
         self._settings = turns.settings
         self._key = key
         self._request = request
+        self._admitted = admitted
         self._kernel = asyncio.Lock()
         self._executions: dict[str, str] = {}
         self._plan = Plan()
         self._preparing: asyncio.Future[Any] | None = None
+        self._failure: Failure | None = None
 
     def is_for(self, request: UiRequest) -> bool:
         """Whether a request asks for this turn again."""
@@ -188,11 +205,11 @@ class DrivenTurn:
     async def prepare(self) -> str | None:
         """Claim the sandbox, read the history and write this turn into it.
 
-        Returns the turn that this request asked for before, if nothing came after it and it has ended or is driven
-        elsewhere; then nothing is written. Raises Conflict while another turn runs.
+        Returns the turn that this request asked for before, if it has ended or is driven elsewhere; then nothing is
+        written. Raises Conflict while another turn runs.
         """
         sessions, key, request = self._turns.sessions, self._key, self._request
-        await sessions.claim(key, SessionSpec(self._settings.sandbox.idle_timeout_s))
+        await sessions.claim(key, None if request.keyed else SessionSpec(self._settings.sandbox.idle_timeout_s))
         await self.journal.hold()
         self.journal.begin(self.log, self.stopping)
         for upload in request.files:
@@ -202,9 +219,12 @@ class DrivenTurn:
             turns, count = await history(sessions, key)
             last = turns[-1] if turns else None
             runs = last is not None and last.reason is None and await is_driven(sessions, key, last.id)
-            if last is not None and (runs or last.reason is not None) and request.repeats(last.message_id, last.text):
+            before = request.turn_in(turns)
+            if before is not None and before.text != request.text:
+                raise Conflict("This message was sent before with another text.", code=MESSAGE_CHANGED)
+            if before is not None and (request.is_answered_by(before) or (runs and before is last)):
                 await self.journal.abandon()
-                return last.id
+                return before.id
             if runs:
                 raise turn_running()
             record = self._begun(turns, last)
@@ -213,6 +233,9 @@ class DrivenTurn:
                 await self.journal.append(record, expect=count)
             except Conflict:
                 continue
+            if self._admitted is not None and not await self._admitted():
+                await self.journal.append(self._end_record("stopped"))
+                raise SessionNotFound("The session is another one by now.")
             self._plan = self._planned(record, turns, files)
             for message in self._plan.looked:
                 await self.journal.append({"type": "message", "turn": self.id, "message": message})
@@ -240,6 +263,7 @@ class DrivenTurn:
             reason, last = "stopped", {"type": "abort", "reason": STOPPED_REASON}
         except CaesarionError as exc:
             reason, last = "error", {"type": "error", "errorText": exc.message}
+            self._failure = Failure(exc.code, exc.message, exc.retryable, exc.retry_after_s)
             logger.info("turn failed", extra={"turn": self.id, "code": exc.code})
         except asyncio.CancelledError:
             self.emit({"type": "error", "errorText": "The function is being stopped. Ask again."})
@@ -252,17 +276,25 @@ class DrivenTurn:
             logger.exception("turn failed", extra={"turn": self.id, "error": error_id})
             text = f"The platform failed; its log says more under {error_id}."
             reason, last = "error", {"type": "error", "errorText": text}
+            self._failure = Failure("internal", text, retryable=True)
         await self._end(reason, last)
 
     async def _end(self, reason: str, last: Chunk) -> None:
         """Write the end down before anybody is told, so that who asks next finds the turn ended."""
+        record = self._end_record(reason)
         try:
             with contextlib.suppress(CaesarionError):
                 await self._prepared()
-                await self.journal.append({"type": "end", "turn": self.id, "reason": reason})
+                await self.journal.append(record)
         finally:
             self.emit(last)
             await self.journal.close()
+
+    def _end_record(self, reason: str) -> dict[str, Any]:
+        record: dict[str, Any] = {"type": "end", "turn": self.id, "at": rfc3339(datetime.now(UTC)), "reason": reason}
+        if self._failure is not None:
+            record["failure"] = asdict(self._failure)
+        return record
 
     async def _prepared(self) -> None:
         if self._preparing is not None:
@@ -277,6 +309,8 @@ class DrivenTurn:
             self._executions = dict(plan.continues.executions)
             pending = plan.continues.pending
             own += self._shown_again(plan.continues, {call["id"] for call in pending})
+            if plan.continues.answered:
+                return "stop", Usage()
         earlier = [turn.for_model() for turn in plan.earlier] or [[message] for message in self._request.earlier]
         kept, left_out = fitted([*earlier, own], settings.model.context_tokens)
         system: list[Message] = [{"role": "system", "content": SYSTEM}]
@@ -319,7 +353,10 @@ class DrivenTurn:
         }
         asked = {turn.id: turn.id for turn in turns} | {turn.message_id: turn.id for turn in turns}
         about = asked.get(request.about or "")
-        if last is not None and last.reason is None and last.text == request.text:
+        if request.keyed:
+            if (before := request.turn_in(turns)) is not None:
+                record["continues"] = before.id
+        elif last is not None and last.reason is None and last.text == request.text:
             record["continues"] = last.id
         elif request.trigger == "regenerate-message":
             if (dropped := about or (last.id if last is not None else None)) is not None:

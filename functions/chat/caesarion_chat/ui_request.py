@@ -6,7 +6,7 @@ client says that tools gave is not believed.
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from caesarion.errors import InvalidRequest, TooLarge, UnsupportedType
 from caesarion.ids import SessionId, checked_id, new_id
 from caesarion_chat.model import Message
+from caesarion_chat.transcript import Turn
 
 Trigger = Literal["submit-message", "regenerate-message"]
 ROLES = ("user", "assistant", "system")
@@ -30,7 +31,11 @@ class UploadedPart:
 
 @dataclass(frozen=True, slots=True)
 class UiRequest:
-    """A request for a turn. `about` is the message id that an edit or another answer is about, if one is named."""
+    """A request for a turn. `about` is the message id that an edit or another answer is about, if one is named.
+
+    `keyed`: the message's id stands for an event, whose turn counts once wherever it is in the history, and goes on
+    when it failed. Its session is there.
+    """
 
     session: SessionId
     message_id: str
@@ -40,6 +45,18 @@ class UiRequest:
     files: tuple[UploadedPart, ...] = ()
     earlier: tuple[Message, ...] = ()
     model: str | None = None
+    keyed: bool = False
+
+    def turn_in(self, turns: Sequence[Turn]) -> Turn | None:
+        """Return the turn that this very request asked for before; of requests that are not keyed only the last."""
+        if self.keyed:
+            return next((turn for turn in turns if turn.message_id == self.message_id), None)
+        last = turns[-1] if turns else None
+        return last if last is not None and self.repeats(last.message_id, last.text) else None
+
+    def is_answered_by(self, turn: Turn) -> bool:
+        """Whether this turn, which this request asked for, has ended for good."""
+        return turn.reason is not None and not (self.keyed and turn.reason == "error")
 
     def repeats(self, message_id: str, text: str) -> bool:
         """Whether this is the message with this id and text, sent again."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,10 +20,13 @@ from caesarion.adapters.platform import Platform
 from caesarion.adapters.quotas import UploadsInFlight
 from caesarion.adapters.runs import RunRequest, Runs
 from caesarion.adapters.sessions import Sessions
+from caesarion.adapters.store import open_store
 from caesarion.ids import DEFAULT_CONTEXT, SessionId, SessionKey, checked_id, new_id
 from caesarion.ports import Sandbox, Sandboxes
+from caesarion_execute.event_runs import EventRuns
 from caesarion_execute.files import FileRoutes
 from caesarion_execute.forms import first_line, form_response, seq_of
+from caesarion_execute.hooks import Hook
 from caesarion_execute.requests import (
     SPEC_FIELDS,
     after_of,
@@ -30,24 +34,28 @@ from caesarion_execute.requests import (
     execution_of,
     key_of,
     spec_of,
+    timeout_of,
+    variables_of,
     wanted_execution,
 )
 from caesarion_execute.settings import Settings
 from caesarion_execute.streams import EVENTS, accepted_form, outputs_response
+from caesarion_execute.webhooks import EventHooks, webhook_routes
 
 MAX_WAIT_S = 60.0
-MIN_TIMEOUT_S = 0.001
 
 
-def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette:
+def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys, hooks: Sequence[Hook] = ()) -> Starlette:
     """Return the app. Its connections and tasks end with its lifespan, where there is one; `sandboxes` stay open."""
-    platform = Platform(sandboxes, settings.serving, settings.quotas)
-    return platform.app(execute_routes(platform, settings), keys, document)
+    store = open_store(settings.store, settings.local.home)
+    platform = Platform(sandboxes, settings.serving, settings.quotas, store=store, events=settings.events)
+    return platform.app(execute_routes(platform, settings, hooks), keys, document)
 
 
-def execute_routes(platform: Platform, settings: Settings) -> list[BaseRoute]:
+def execute_routes(platform: Platform, settings: Settings, hooks: Sequence[Hook] = ()) -> list[BaseRoute]:
     """Return the routes of this function, for an app of their own or beside those of others."""
     sessions = platform.sessions
+    event_runs = EventRuns(platform, settings)
     uploads = UploadsInFlight(settings.quotas.max_inflight_upload_bytes)
     limit = settings.sandbox.max_upload_bytes
     return [
@@ -55,6 +63,8 @@ def execute_routes(platform: Platform, settings: Settings) -> list[BaseRoute]:
         *ExecutionRoutes(sessions, platform.runs, settings).routes(),
         *ContextRoutes(sessions, settings).routes(),
         *FileRoutes(sessions, uploads, platform.metrics, max_upload_bytes=limit).routes(),
+        *webhook_routes(platform, hooks, event_runs, settings),
+        event_runs.route("/events/execute", EventHooks(platform, hooks, event_runs).handle),
     ]
 
 
@@ -144,16 +154,15 @@ class ExecutionRoutes:
     async def run(self, request: Request) -> Response:
         """Runs code and gives its outputs in the form accepted."""
         key = key_of(request)
-        known = ("code", "context", "timeout_s")
+        known = ("code", "context", "timeout_s", "variables")
         fields = await read_fields(request, known, max_bytes=self._settings.serving.max_body_bytes)
         wanted = RunRequest(
             id=wanted_execution(request),
             code=fields.text("code"),
             context=fields.name("context", DEFAULT_CONTEXT),
-            timeout_s=fields.number(
-                "timeout_s", low=MIN_TIMEOUT_S, high=self._settings.sandbox.max_execution_timeout_s
-            ),
+            timeout_s=timeout_of(fields, self._settings.sandbox),
             keyed="idempotency-key" in request.headers,
+            variables=variables_of(fields),
         )
         form = accepted_form(request.headers.get("accept", ""))
         after = after_of(request) if form == EVENTS else 0

@@ -49,6 +49,12 @@ _WAIT = {
     "description": "Seconds to wait until the session is ready.",
     "schema": {"type": "number", "minimum": 0, "maximum": 60, "default": 60},
 }
+_REQUEST_ORIGIN = {
+    "name": "WebHook-Request-Origin",
+    "in": "header",
+    "description": "The system that asks, as a DNS name.",
+    "schema": {"type": "string"},
+}
 _IN_CONTEXT = {"name": "context", "in": "query", "schema": {**ref("Id"), "default": "default"}}
 _ERRORS = {"4XX": "The request is refused.", "5XX": "The platform failed."}
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -165,6 +171,7 @@ def _paths() -> Document:
             )
         },
         **_file_paths(session),
+        **_event_paths(),
         **_common_paths(),
     }
 
@@ -197,6 +204,51 @@ def _file_paths(session: str) -> Document:
                 body={"required": True, "content": _BINARY},
             ),
             "delete": _call("Removes it.", _nothing(), file),
+        },
+    }
+
+
+def _event_paths() -> Document:
+    def events(data: str, whole: str) -> Document:
+        return {
+            "application/json": {"schema": ref(data)},
+            "application/cloudevents+json": {"schema": ref(whole)},
+            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": ref(whole)}},
+        }
+
+    answers = {
+        "200": {
+            "description": "The result, in the mode of the request; a batch is answered with a batch.",
+            "content": events("ExecutionFinished", "ExecutionFinishedEvent"),
+        },
+        "202": {"description": "Nobody handles events of this type; nothing was done."},
+    }
+    allowed = {
+        "200": {
+            "description": "They may.",
+            "headers": {"WebHook-Allowed-Origin": {"schema": {"type": "string"}}},
+        }
+    }
+    webhook = "/webhooks/{name}"
+    return {
+        "/events/execute": {
+            "post": _call(
+                "Runs the code of an event once, however often it comes, and answers with the result as an event.",
+                answers,
+                body={"required": True, "content": events("ExecutionRequested", "ExecutionRequestedEvent")},
+            ),
+            "options": _call("Whether events may be sent here.", allowed, parameters=[_REQUEST_ORIGIN]),
+        },
+        webhook: {
+            "post": _call(
+                "Runs the code of a hook for a signed delivery, once for each.",
+                {
+                    "200": _told("ExecutionFinished", "The result, for a hook that waits for it."),
+                    "202": _told("WebhookAccepted", "The code runs, or this hook runs none for such a delivery."),
+                },
+                webhook,
+                body={"required": True, "content": {"application/json": {"schema": {}}}},
+            )
         },
     }
 

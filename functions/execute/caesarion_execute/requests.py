@@ -1,6 +1,8 @@
 """What the routes of a session read from a request."""
 
+import keyword
 import re
+from typing import Any
 
 from starlette.requests import Request
 
@@ -10,10 +12,12 @@ from caesarion.errors import InvalidRequest
 from caesarion.ids import ContextName, ExecutionId, SessionId, SessionKey, checked_id, keyed_execution_id, new_id
 from caesarion.logs import bind
 from caesarion.ports import SessionSpec
+from caesarion.settings import SandboxSettings
 
 MAX_IDLE_TIMEOUT_S = 7 * 86_400.0
 MAX_ENV_BYTES = 64 * 1024
 MAX_SEQ = 10**14
+MIN_TIMEOUT_S = 0.001
 SPEC_FIELDS = ("idle_timeout_s", "env")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -63,6 +67,22 @@ def _seq(text: str) -> int:
             f"`after` (or Last-Event-ID) must be a sequence number from 0, got {text[:40]!r}.", code="invalid_field"
         )
     return int(text)
+
+
+def timeout_of(fields: Fields, limits: SandboxSettings) -> float | None:
+    """Return the time that code is to have, or None where the request does not say."""
+    return fields.number("timeout_s", low=MIN_TIMEOUT_S, high=limits.max_execution_timeout_s)
+
+
+def variables_of(fields: Fields) -> dict[str, Any]:
+    """Return the variables that code is to find, by name; empty where the request has none."""
+    variables = fields.values("variables")
+    for name in variables:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise InvalidRequest(
+                f"`variables` must have names that Python takes as such, got {name[:80]!r}.", code="invalid_field"
+            )
+    return variables
 
 
 def spec_of(fields: Fields, *, default_idle_timeout_s: float) -> SessionSpec:

@@ -12,6 +12,15 @@ _TEXT: Schema = {"type": "string"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _WHOLE: Schema = {"type": "integer", "minimum": 0}
 _NUMBER: Schema = {"type": "number", "minimum": 0}
+_TIMEOUT: Schema = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "description": "The code is interrupted after this time.",
+}
+_VARIABLES: Schema = {
+    "type": "object",
+    "description": "Set in the context before the code runs: names as Python takes them, any JSON values.",
+}
 _STATUS: Schema = {"enum": ["queued", "running", "ok", "error", "interrupted", "timeout", "died"]}
 
 
@@ -26,6 +35,21 @@ def _object(required: str = "", **properties: Schema) -> Schema:
 
 def _list(name: str, item: str) -> Schema:
     return _object(name, **{name: {"type": "array", "items": ref(item)}})
+
+
+def _event(data: str) -> Schema:
+    """Return the schema of an event in structured mode; extension attributes may stand beside these."""
+    return _object(
+        "specversion id source type data",
+        specversion={"const": "1.0"},
+        id=_TEXT,
+        source=_TEXT,
+        type=_TEXT,
+        subject=_TEXT,
+        time=_TIME,
+        datacontenttype=_TEXT,
+        data=ref(data),
+    )
 
 
 def _output_schemas() -> Schema:
@@ -82,20 +106,61 @@ SCHEMAS: Schema = {
         last_activity_at=_TIME,
         idle_timeout_s=_NUMBER,
         expires_at=_TIME,
+        suspended_at=_TIME,
         generation={**_WHOLE, "description": "Grows each time variables were lost."},
+        restored=ref("Restored"),
         memory_bytes=_WHOLE,
         memory_limit_bytes=_WHOLE,
         disk_bytes=_WHOLE,
         disk_limit_bytes=_WHOLE,
         contexts={"type": "array", "items": ref("Context")},
     ),
+    "Restored": _object(
+        "at lost",
+        at=_TIME,
+        lost={"type": "array", "items": ref("Lost"), "description": "Variables that a wake-up could not keep."},
+    ),
+    "Lost": _object("context name type reason", context=ref("Id"), name=_TEXT, type=_TEXT, reason=_TEXT),
     "StartingSession": _object("id state", id=ref("Id"), state={"const": "starting"}),
     "Sessions": _list("sessions", "Session"),
     "Code": _object(
         "code",
         code=_TEXT,
         context={**ref("Id"), "default": "default"},
-        timeout_s={"type": "number", "exclusiveMinimum": 0, "description": "The code is interrupted after this time."},
+        timeout_s=_TIMEOUT,
+        variables=_VARIABLES,
+    ),
+    "ExecutionRequested": _object(
+        "code",
+        code=_TEXT,
+        session={**ref("Id"), "description": "Without one, and without a `subject`, one that lives for this run only."},
+        context={**ref("Id"), "default": "default"},
+        timeout_s=_TIMEOUT,
+        variables=_VARIABLES,
+    ),
+    "ExecutionRequestedEvent": _event("ExecutionRequested"),
+    "ExecutionFinished": _object(
+        "session execution status text request",
+        session=ref("Id"),
+        execution=ref("Id"),
+        status=_STATUS,
+        execution_count=_WHOLE,
+        duration_ms=_NUMBER,
+        text={
+            **_TEXT,
+            "description": "What was printed and the results as text; the middle of a long one is left out.",
+        },
+        outputs={"type": "array", "items": ref("Output")},
+        outputs_at={**_TEXT, "description": "Where the outputs are, when they are too large for the event."},
+        request=_object("source id", source=_TEXT, id=_TEXT),
+    ),
+    "ExecutionFinishedEvent": _event("ExecutionFinished"),
+    "WebhookAccepted": _object(
+        "id accepted",
+        id={**_TEXT, "description": "The delivery's id."},
+        accepted={"type": "boolean"},
+        reason=_TEXT,
+        result_event_id={**_TEXT, "description": "The id that the event with the result will have."},
     ),
     "Execution": _object(
         "id status context",

@@ -77,6 +77,7 @@ class Machine:
                 for role in ("kernels", "server"):
                     one = await self._spawn(record, folder, role, ready_write)
                     started.append(one)
+                    self._home.write_record(replace(record, begun=tuple(one.init for one in started)))
                     if role == "kernels" and self._cgroups is not None:
                         self._cgroups.add(record.name, one.init.pid)
                     await _give(one.process, self._configuration(role, folder, ready_write))
@@ -87,7 +88,7 @@ class Machine:
                     await self._connect(record, folder, started, self._network_tools)
             if self._cgroups is not None:
                 self._cgroups.limit_cpu(record.name, self._settings.cpus)
-            alive = replace(record, processes=tuple(one.init for one in started))
+            alive = replace(record, processes=tuple(one.init for one in started), begun=())
             self._home.write_record(alive)
             return alive
         except BaseException as exc:
@@ -107,7 +108,7 @@ class Machine:
         await asyncio.to_thread(self._end, record)
 
     def _end(self, record: Record) -> None:
-        for process in reversed(record.processes):
+        for process in reversed((*record.processes, *record.begun)):
             if process.alive:
                 _kill(process, group=not self._bwrap)
         if self._cgroups is not None:

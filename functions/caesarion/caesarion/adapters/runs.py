@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,17 @@ _LINE = re.compile(rb'\{"seq": ?(\d+), ?"type": ?"([a-z_]+)"')
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Code to run, and the id under which it runs once. `keyed`: the id may be known, as the client chose it."""
+    """Code to run, and the id under which it runs once. `keyed`: the id may be known, as the client chose it.
+
+    `variables` are set in the context before the code runs.
+    """
 
     id: ExecutionId
     code: str
     context: str
     timeout_s: float | None
     keyed: bool
+    variables: Mapping[str, Any] | None = None
 
 
 class Runs:
@@ -42,11 +46,14 @@ class Runs:
         self._background = background
         self._metrics = metrics
 
-    async def begin(self, sandbox: Sandbox, request: RunRequest, *, after: int = 0) -> "Following":
+    async def begin(
+        self, sandbox: Sandbox, request: RunRequest, *, after: int = 0, only_there: bool = False
+    ) -> "Following":
         """Run code in a session's sandbox, or join the execution that has this id, and give its outputs past `after`.
 
         Waits for one of the principal's slots, which stays taken until the execution ends, also when nobody reads. Who
-        joins needs none. Raises QuotaExceeded, SessionNotFound, Conflict and SandboxUnavailable.
+        joins needs none. With `only_there` the code is never sent to another sandbox that the session has by then.
+        Raises QuotaExceeded, SessionNotFound, Conflict and SandboxUnavailable.
         """
         key = sandbox.key
         joins = request.keyed and await self._is_known(key, request.id)
@@ -54,13 +61,15 @@ class Runs:
         document: dict[str, Any] = {"id": request.id, "code": request.code, "context": request.context}
         if request.timeout_s is not None:
             document["timeout_s"] = request.timeout_s
+        if request.variables:
+            document["variables"] = request.variables
         following = Following(self, key, request.id, after=after, release=release)
         try:
             if after:
                 await self._sessions.call(key, "POST", "/v1/executions", params={"detach": 1}, document=document)
                 await following.open_outputs()
             else:
-                await following.open("POST", "/v1/executions", document=document, seen=sandbox)
+                await following.open("POST", "/v1/executions", document=document, seen=sandbox, only_seen=only_there)
         except BaseException:
             await following.aclose(begun=False)
             raise
@@ -104,7 +113,7 @@ class Runs:
 
 
 class Following:
-    """One execution's outputs as they come."""
+    """One execution's outputs as they come. `lost` is why the last ones, if they are, were made here."""
 
     def __init__(
         self,
@@ -117,6 +126,7 @@ class Following:
     ) -> None:
         self.execution = execution
         self.finished = False
+        self.lost: CaesarionError | None = None
         self._runs = runs
         self._key = key
         self._release = release
@@ -127,12 +137,21 @@ class Following:
         self._began_s = time.monotonic()
 
     async def open(
-        self, method: str, path: str, *, document: object = None, after: int = 0, seen: Sandbox | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        document: object = None,
+        after: int = 0,
+        seen: Sandbox | None = None,
+        only_seen: bool = False,
     ) -> None:
         """Ask for the outputs; errors of the request come out here, before there are any."""
         await self._stack.aclose()
         params = {"after": after} if after else None
-        stream = self._runs._sessions.stream(self._key, method, path, params=params, document=document, seen=seen)
+        stream = self._runs._sessions.stream(
+            self._key, method, path, params=params, document=document, seen=seen, only_seen=only_seen
+        )
         self._blocks = (await self._stack.enter_async_context(stream)).lines()
 
     async def open_outputs(self) -> None:
@@ -155,10 +174,11 @@ class Following:
             except SandboxUnavailable:
                 pass
             except CaesarionError as exc:
-                yield self._last_words(exc.message)
+                yield self._last_words(exc, exc.message)
                 return
             self._blocks = None
-        yield self._last_words("the session's sandbox stopped answering")
+        reason = "the session's sandbox stopped answering"
+        yield self._last_words(SandboxUnavailable(f"{reason}."), reason)
 
     async def nothing_left(self) -> bool:
         """Whether the execution has ended and its outputs past the number asked for are none."""
@@ -203,7 +223,8 @@ class Following:
                     self._runs._metrics.count_execution(json.loads(block[start:])["status"])
                     self._release()
 
-    def _last_words(self, reason: str) -> bytes:
+    def _last_words(self, lost: CaesarionError, reason: str) -> bytes:
+        self.lost = lost
         text = f"{reason}. Whether the code ran to its end is not known."
         duration_ms = round((time.monotonic() - self._began_s) * 1000, 3)
         outputs: list[Output] = [Error("SandboxLost", text, [f"SandboxLost: {text}"])]

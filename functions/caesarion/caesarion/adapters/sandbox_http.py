@@ -26,12 +26,18 @@ CONNECT_TIMEOUT_S = 5.0
 KEPT_CONNECTION_S = 3.0
 MAX_ERROR_BYTES = 64 * 1024
 READ_BUFFER_BYTES = 256 * 1024
+SUSPENDING = "suspending"
 
 Params = Mapping[str, str | int]
 
 
 class SandboxUnreachable(SandboxUnavailable):
-    """The connection was refused, or broke before the answer began: the sandbox may have ended meanwhile."""
+    """The connection was refused or broke before the answer began, or the sandbox is being suspended: it may end.
+
+    `body_begun` says that something of a streamed body is used up.
+    """
+
+    body_begun = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +106,24 @@ class SandboxClient:
 
         query = f"?{urlencode(params)}" if params else ""
         sent = {"Authorization": f"Bearer {self._endpoint.token}", **(headers or {})}
-        source = _Source(body) if body is not None else None
+        source = _Source(body) if body is not None else None  # asked for once the sandbox has agreed to take it
         data: Any = source.chunks() if source is not None else None
         if document is not None:
             data = io.BytesIO(json.dumps(document).encode())  # bytes of a megabyte would be written at one go
             sent["Content-Type"] = "application/json"
         url = URL(f"{self._base}{quote(path, safe='/')}{query}", encoded=True)
-        request = session.request(method, url, data=data, headers=sent, allow_redirects=False)
+        request = session.request(
+            method, url, data=data, headers=sent, allow_redirects=False, expect100=source is not None
+        )
         async with contextlib.AsyncExitStack() as stack:
             with self._told_as_unavailable(source):
                 response = await stack.enter_async_context(request)
             answer = Answer(response.status, response.headers, response.content)
             if answer.status >= 400 and answer.status not in passed:
-                raise await _error(answer)
+                error = await _error(answer)
+                if isinstance(error, SandboxUnreachable):
+                    error.body_begun = source is not None and source.begun
+                raise error
             yield answer
 
     async def call(
@@ -159,7 +170,9 @@ class SandboxClient:
         except (aiohttp.ClientError, OSError) as exc:
             if source is not None and source.failure is not None:
                 raise source.failure from None
-            raise SandboxUnreachable("The session's sandbox cannot be reached.") from exc
+            error = SandboxUnreachable("The session's sandbox cannot be reached.")
+            error.body_begun = source is not None and source.begun
+            raise error from exc
 
 
 class _Source:
@@ -167,9 +180,11 @@ class _Source:
 
     def __init__(self, body: AsyncIterator[bytes]) -> None:
         self._body = body
+        self.begun = False
         self.failure: Exception | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        self.begun = True
         try:
             async for chunk in self._body:
                 yield chunk
@@ -225,6 +240,8 @@ async def _error(answer: Answer) -> CaesarionError:
         error = error_from_body(answer.status, json.loads(text))
     except ValueError:
         error = error_from_body(answer.status, None)
+    if error.status == SandboxUnavailable.status and error.code == SUSPENDING:
+        error = SandboxUnreachable("The session is being suspended. Try again.")
     retry_after = answer.headers.get("Retry-After", "")
     error.retry_after_s = float(retry_after) if retry_after.isdigit() else None
     return error

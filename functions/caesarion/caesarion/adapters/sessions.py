@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from caesarion.adapters.background import Background
+from caesarion.adapters.events import json_bytes
 from caesarion.adapters.sandbox_http import Answer, Params, SandboxClients, SandboxUnreachable
+from caesarion.adapters.sink import Announcer
 from caesarion.clock import parse_rfc3339, rfc3339
 from caesarion.errors import QuotaExceeded, SandboxUnavailable, SessionNotFound
-from caesarion.ids import PrincipalId, SessionKey
+from caesarion.events import JSON_TYPE, SANDBOX_CLAIMED, SESSION_CLOSED, Event, event_digest
+from caesarion.ids import PrincipalId, SessionKey, new_id
 from caesarion.ports import Endpoint, Sandbox, Sandboxes, SessionSpec
 
 STATUS_DEADLINE_S = 2.0
@@ -20,6 +23,7 @@ RETRY_AFTER_S = 30.0
 STATUS_FIELDS = (
     "last_activity_at",
     "generation",
+    "restored",
     "memory_bytes",
     "memory_limit_bytes",
     "disk_bytes",
@@ -37,13 +41,17 @@ class Sessions:
         background: Background,
         *,
         max_sessions: int,
+        max_kept_sessions: int,
         claim_timeout_s: float,
+        announcer: Announcer,
     ) -> None:
         self._sandboxes = sandboxes
         self._clients = clients
         self._background = background
         self._max_sessions = max_sessions
+        self._max_kept_sessions = max_kept_sessions
         self._claim_timeout_s = claim_timeout_s
+        self._announcer = announcer
         self._claims: dict[tuple[SessionKey, bool], asyncio.Task[Sandbox]] = {}
         self._admitted: set[SessionKey] = set()
 
@@ -91,7 +99,11 @@ class Sessions:
         claims = {task for (claimed, _), task in self._claims.items() if claimed == key}
         if claims:
             await asyncio.wait(claims)
+        closed = await self._sandboxes.get(key) if self._announcer.heard else None
         await self._sandboxes.release(key)
+        if closed is not None:
+            event = lifecycle_event(SESSION_CLOSED, closed, "closed", since=closed.created_at)
+            self._announcer.announce(event, key.principal)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -106,10 +118,12 @@ class Sessions:
         headers: Mapping[str, str] | None = None,
         passed: tuple[int, ...] = (),
         seen: Sandbox | None = None,
+        only_seen: bool = False,
     ) -> AsyncIterator[Answer]:
         """Ask the session's sandbox, woken if need be, and give its answer to be read. `seen` is it, if just looked up.
 
-        A sandbox that went away since it was last seen is claimed anew and asked once more, unless `body` is used up.
+        A sandbox that went away since it was last seen is claimed anew and asked once more, unless `body` is used up or
+        it must be that very sandbox (`only_seen`).
         """
         async with contextlib.AsyncExitStack() as stack:
 
@@ -122,10 +136,10 @@ class Sessions:
                 )
 
             try:
-                usable = seen is not None and _is_ready(seen) and self._claim_of(key) is None
+                usable = seen is not None and _is_ready(seen) and (only_seen or self._claim_of(key) is None)
                 answer = await asked(seen if seen is not None and usable else await self.ready(key))
-            except SandboxUnreachable:
-                if body is not None:
+            except SandboxUnreachable as error:
+                if error.body_begun or only_seen:
                     raise
                 answer = await asked(await self.claim(key))
             yield answer
@@ -191,16 +205,32 @@ class Sessions:
     async def _claim_admitted(self, key: SessionKey, spec: SessionSpec | None) -> Sandbox:
         await self._admit(key)
         try:
-            return await self._sandboxes.claim(key, spec, deadline_s=self._claim_timeout_s)
+            before = await self._sandboxes.get(key) if self._announcer.heard else None
+            sandbox = await self._sandboxes.claim(key, spec, deadline_s=self._claim_timeout_s)
         finally:
             self._admitted.discard(key)
+        if before is None:
+            event = lifecycle_event(SANDBOX_CLAIMED, sandbox, "new", since=sandbox.created_at)
+            self._announcer.announce(event, key.principal)
+        elif before.state == "suspended" or before.name != sandbox.name:  # else it was being suspended
+            event = lifecycle_event(SANDBOX_CLAIMED, sandbox, "woken", since=before.suspended_at)
+            self._announcer.announce(event, key.principal)
+        return sandbox
 
     async def _admit(self, key: SessionKey) -> None:
         """Count this claim, or raise QuotaExceeded. Claims that end while the list is fetched are counted once."""
         before = set(self._admitted)
-        listed = await self._sandboxes.list(key.principal) if self._max_sessions else ()
-        used = {sandbox.key for sandbox in listed if sandbox.state != "suspended"}
-        used |= {other for other in before | self._admitted if other.principal == key.principal}
+        limited = self._max_sessions or self._max_kept_sessions
+        listed = await self._sandboxes.list(key.principal) if limited else ()
+        admitted = {other for other in before | self._admitted if other.principal == key.principal}
+        used = {sandbox.key for sandbox in listed if sandbox.state != "suspended"} | admitted
+        kept = {sandbox.key for sandbox in listed} | admitted
+        if self._max_kept_sessions and key not in kept and len(kept) >= self._max_kept_sessions:
+            raise QuotaExceeded(
+                f"You have {len(kept)} sessions, suspended ones among them; more than {self._max_kept_sessions} of one "
+                "principal are not kept. Close some.",
+                retry_after_s=RETRY_AFTER_S,
+            )
         if self._max_sessions and key not in used and len(used) >= self._max_sessions:
             raise QuotaExceeded(
                 f"You have {len(used)} live sessions; more than {self._max_sessions} at once are not given. "
@@ -218,6 +248,8 @@ def session_document(sandbox: Sandbox, status: Mapping[str, Any] | None) -> dict
         "created_at": rfc3339(sandbox.created_at),
         "idle_timeout_s": sandbox.idle_timeout_s,
     }
+    if sandbox.suspended_at is not None and sandbox.stored:
+        document["suspended_at"] = rfc3339(sandbox.suspended_at)
     if status is None:
         return document
     document.update((name, status[name]) for name in STATUS_FIELDS if status.get(name) is not None)
@@ -226,6 +258,26 @@ def session_document(sandbox: Sandbox, status: Mapping[str, Any] | None) -> dict
         document["expires_at"] = rfc3339(last + timedelta(seconds=sandbox.idle_timeout_s))
     document["contexts"] = status.get("contexts", [])
     return document
+
+
+def lifecycle_event(kind: str, sandbox: Sandbox, reason: str, *, since: datetime | None) -> Event:
+    """Return the event that something has become of a session's sandbox.
+
+    `since` is when what ended by that began: two replicas that saw it tell an event with the same id.
+    """
+    session = sandbox.key.session
+    source = f"/sessions/{session}"
+    data = {"session": session, "sandbox": sandbox.name, "reason": reason}
+    key = f"{kind} {reason} {sandbox.key.principal} {rfc3339(since)}" if since is not None else new_id("v")
+    return Event(
+        id=event_digest(source, key),
+        source=source,
+        type=kind,
+        subject=session,
+        time=rfc3339(datetime.now(UTC)),
+        datacontenttype=JSON_TYPE,
+        data=json_bytes(data),
+    )
 
 
 def _is_ready(sandbox: Sandbox) -> bool:

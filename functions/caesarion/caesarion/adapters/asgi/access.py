@@ -2,9 +2,13 @@
 
 Without keys the only caller is this machine's user, `local`, so a request must come from loopback, to a loopback name:
 a page that made its name resolve here (DNS rebinding) is refused, as is one of a foreign origin.
+
+Three kinds of request need no key: one to a webhook, whose signature is checked where it is read; the question whether
+events may be sent here, which tells nothing; and, where the settings name a principal for it, an event of the broker.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -22,6 +26,10 @@ from caesarion.settings import ServingSettings, is_loopback
 KEYS_RECHECKED_S = 1.0
 HEALTH = "/health/"
 OPEN_PATHS = frozenset({"/metrics", "/openapi.json"})
+PRINCIPAL_KEY = "caesarion.principal"
+"""In a request's scope: whose it is. Only code of this process can set it, such as the broker when it delivers."""
+EVENTS = re.compile(r"/events/[a-z]+")
+WEBHOOK = re.compile(r"/webhooks/[^/]+")
 PREFLIGHT_HEADERS = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, DELETE"),
     (
@@ -56,10 +64,13 @@ class Keys:
 class Access:
     """Lets a request through with its principal, or refuses it."""
 
-    def __init__(self, app: ASGIApp, *, settings: ServingSettings, keys: Keys) -> None:
+    def __init__(
+        self, app: ASGIApp, *, settings: ServingSettings, keys: Keys, events_principal: PrincipalId | None = None
+    ) -> None:
         self._app = app
         self._settings = settings
         self._keys = keys
+        self._events_principal = events_principal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,9 +96,26 @@ class Access:
                 await send({"type": "http.response.start", "status": 204, "headers": list(PREFLIGHT_HEADERS)})
                 await send({"type": "http.response.body"})
                 return
-        if path not in OPEN_PATHS:
-            facts.principal = principal_for(scope.get("client"), headers, ring)
+        if path not in OPEN_PATHS and not needs_no_key(scope["method"], path, headers):
+            facts.principal = self._principal(scope, path, headers, ring)
         await self._app(scope, receive, send)
+
+    def _principal(self, scope: Scope, path: str, headers: Headers, ring: KeyRing) -> PrincipalId:
+        inside: PrincipalId | None = scope.get(PRINCIPAL_KEY)
+        if inside is not None:
+            return inside
+        is_event = scope["method"] == "POST" and EVENTS.fullmatch(path) is not None
+        if self._events_principal is not None and is_event and "authorization" not in headers:
+            return self._events_principal
+        return principal_for(scope.get("client"), headers, ring)
+
+
+def needs_no_key(method: str, path: str, headers: Headers) -> bool:
+    """Whether this is a webhook, or the question of a sender of events; neither gets a principal."""
+    if method == "OPTIONS":
+        is_place_of_events = path == "/broker" or EVENTS.fullmatch(path) is not None
+        return is_place_of_events and "webhook-request-origin" in headers
+    return method == "POST" and WEBHOOK.fullmatch(path) is not None
 
 
 def check_host(host: str, allowed: Iterable[str], *, any_name: bool) -> None:

@@ -107,6 +107,13 @@ class Fields:
         value = self._document.get(name)
         return default if value is None and default is not None else checked_id(value, what=f"`{name}`")
 
+    def values(self, name: str) -> dict[str, Any]:
+        """Return an object; empty when the field is absent or null."""
+        value = self._document.get(name)
+        if value is not None and not isinstance(value, dict):
+            self._wrong(name, "an object")
+        return value or {}
+
     def texts(self, name: str) -> dict[str, str]:
         """Return an object whose values are texts; empty when the field is absent or null."""
         value = self._document.get(name)

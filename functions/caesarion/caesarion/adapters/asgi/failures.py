@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from caesarion.adapters.asgi.facts import facts_of
-from caesarion.errors import CaesarionError, InvalidRequest, MethodNotAllowed, NotFound, error_body
+from caesarion.errors import CaesarionError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized, error_body
 
 DRAIN_DEADLINE_S = 5.0
 DEFAULT_RETRY_AFTER_S = 1.0
@@ -48,7 +48,7 @@ async def send_failure(exc: Exception, scope: Scope, receive: Receive, send: Sen
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if error.retryable or error.retry_after_s is not None:
         headers.append((b"retry-after", str(math.ceil(error.retry_after_s or DEFAULT_RETRY_AFTER_S)).encode()))
-    if error.status == 401:
+    if error.code == Unauthorized.code:
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(exc, HTTPException) and exc.headers and "Allow" in exc.headers:
         headers.append((b"allow", ", ".join(sorted(exc.headers["Allow"].split(", "))).encode()))

@@ -15,10 +15,11 @@ class Metrics:
     def __init__(self) -> None:
         self.requests_in_flight = 0
         self.uploaded_bytes = 0
-        self._requests: Counter[tuple[str, str, str]] = Counter()
+        self._counters: dict[str, tuple[str, tuple[str, ...], Counter[tuple[str, ...]]]] = {}
+        self._requests = self.counter("caesarion_requests", "Requests answered.", "method", "route", "status")
         self._durations: dict[str, list[int]] = {}
         self._duration_sums: dict[str, float] = {}
-        self._executions: Counter[str] = Counter()
+        self._executions = self.counter("caesarion_executions", "Executions that finished, by status.", "status")
         self._gauges: list[tuple[str, str, Callable[[], float]]] = [
             ("caesarion_requests_in_flight", "Requests being answered.", lambda: self.requests_in_flight)
         ]
@@ -32,7 +33,14 @@ class Metrics:
 
     def count_execution(self, status: str) -> None:
         """Count an execution that was followed to its end."""
-        self._executions[status] += 1
+        self._executions[status,] += 1
+
+    def counter(self, name: str, meaning: str, *labels: str) -> Counter[tuple[str, ...]]:
+        """Return the counts of a name by the values of its labels, to be added to; the same ones for the same name.
+
+        Told as `name` with `_total`. Values are few and known: an id or a path as a label would grow without end.
+        """
+        return self._counters.setdefault(name, (meaning, labels, Counter()))[2]
 
     def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
         """Have `value` asked for each time the metrics are."""
@@ -52,25 +60,20 @@ class Metrics:
     def _families(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        requests = CounterMetricFamily("caesarion_requests", "Requests answered.", labels=["method", "route", "status"])
-        for labels, count in self._requests.items():
-            requests.add_metric(labels, count)
-        yield requests
+        for name, (meaning, labels, counts) in list(self._counters.items()):
+            family = CounterMetricFamily(name, meaning, labels=labels)
+            for values, count in list(counts.items()):
+                family.add_metric(values, count)
+            yield family
         durations = HistogramMetricFamily(
             "caesarion_request_duration_seconds", "Time from the request to the end of its answer.", labels=["route"]
         )
-        for route, counts in self._durations.items():
+        for route, in_buckets in self._durations.items():
             limits = [*map(str, BUCKETS_S), "+Inf"]
             durations.add_metric(
-                [route], list(zip(limits, accumulate(counts), strict=True)), self._duration_sums[route]
+                [route], list(zip(limits, accumulate(in_buckets), strict=True)), self._duration_sums[route]
             )
         yield durations
-        executions = CounterMetricFamily(
-            "caesarion_executions", "Executions that finished, by status.", labels=["status"]
-        )
-        for status, count in self._executions.items():
-            executions.add_metric([status], count)
-        yield executions
         yield CounterMetricFamily("caesarion_uploaded_bytes", "Bytes of files taken in.", value=self.uploaded_bytes)
         for name, meaning, value in self._gauges:
             yield GaugeMetricFamily(name, meaning, value=value())

@@ -17,6 +17,7 @@ from caesarion.adapters.asgi.front import Front
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.asgi.responses import JsonResponse
 from caesarion.errors import SandboxUnavailable
+from caesarion.ids import PrincipalId
 from caesarion.settings import ServingSettings
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -70,11 +71,15 @@ def function_app(
     keys: Keys,
     metrics: Metrics,
     lifespan: Lifespan[Starlette] | None = None,
+    events_principal: PrincipalId | None = None,
 ) -> Starlette:
     """Return the app of a function: `routes` behind the front and the access check."""
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Front, metrics=metrics), Middleware(Access, settings=settings, keys=keys)],
+        middleware=[
+            Middleware(Front, metrics=metrics),
+            Middleware(Access, settings=settings, keys=keys, events_principal=events_principal),
+        ],
         exception_handlers={HTTPException: _passed_on},
         lifespan=lifespan,
     )

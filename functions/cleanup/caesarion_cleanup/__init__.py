@@ -1,0 +1,1 @@
+"""The cleanup function: idle sandboxes are suspended, suspended ones are removed later."""
