@@ -4,10 +4,10 @@ They run on a cluster where KUBECONFIG names one, from a place that reaches its 
 
     CLUSTER=../shared/cluster/cluster
     $CLUSTER up && scripts/sandbox-image dev.local/caesarion-sandbox:test
-    $CLUSTER exec env -C "$PWD" .venv/bin/python -m pytest tests/contracts tests/kubernetes -n 0 -k "kubernetes or cluster"
+    $CLUSTER exec env -C "$PWD" .venv/bin/python -m pytest tests/contracts tests/kubernetes \
+      -n 0 -k "kubernetes or cluster"
 
-CAESARION_TEST_SANDBOX_IMAGE names another image, CAESARION_TEST_RUNTIME_CLASS
-an isolation such as gvisor.
+CAESARION_TEST_SANDBOX_IMAGE names another image, CAESARION_TEST_RUNTIME_CLASS an isolation such as gvisor.
 """
 
 import asyncio
