@@ -42,7 +42,7 @@ class HomeBroker:
         try:
             await self._take(app)
         except BrokerInUse as exc:
-            logger.warning("events wait for another process", extra={"reason": exc.message})
+            logger.info("events wait for another process", extra={"reason": exc.message})
             self._waiting.start(self._take_later(app), name="take over the broker")
 
     async def send(self, event: Event, principal: PrincipalId) -> None:
@@ -91,7 +91,7 @@ class HomeBroker:
                     told.add(type(exc))
                     logger.error("events cannot be taken here yet", exc_info=exc)
                 continue
-            logger.warning("events are taken here from now on")
+            logger.info("events are taken here from now on")
             return
 
     def _forget(self) -> None:

@@ -5,11 +5,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from caesarion.adapters.schedules import Schedule
 from caesarion.events import CHAT_REQUESTED, EXECUTION_REQUESTED, PING
 from caesarion.settings import EventFiles, LocalSettings, Reader, SandboxSettings, SweepSettings
 from caesarion.triggers import (
@@ -27,6 +26,9 @@ from caesarion.triggers import (
     shown_duration,
 )
 from caesarion_cli.failures import failures_told
+
+if TYPE_CHECKING:
+    from caesarion.adapters.schedules import Schedule
 
 Document = Mapping[str, Any]
 
@@ -65,7 +67,7 @@ def manifests(
         print("---\n".join(as_yaml(one) for one in documents), end="")
 
 
-def ping_source(schedule: Schedule, broker: str | None) -> Document:
+def ping_source(schedule: "Schedule", broker: str | None) -> Document:
     """Return a schedule as a PingSource that sends to a broker, or without one to the function."""
     data = {} if schedule.data is None else {"contentType": "application/json", "data": schedule.data.decode()}
     return {
@@ -81,7 +83,7 @@ def ping_source(schedule: Schedule, broker: str | None) -> Document:
     }
 
 
-def own_triggers(schedules: Sequence[Schedule]) -> list[Trigger]:
+def own_triggers(schedules: "Sequence[Schedule]") -> list[Trigger]:
     """Return the triggers that `caesarion serve` has built in. There sources of ticks tell the namespace."""
     ping: Filter = Match("exact", (("type", PING),))
     named = {schedule.name: Match("suffix", (("source", f"/pingsources/{schedule.name}"),)) for schedule in schedules}
@@ -165,7 +167,7 @@ def _function(path: str) -> Document:
     return {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}, "uri": path}
 
 
-def _read(env: Mapping[str, str]) -> tuple[Sequence[Schedule], Sequence[Trigger]]:
+def _read(env: Mapping[str, str]) -> "tuple[Sequence[Schedule], Sequence[Trigger]]":
     """Return what the files say, the sweep first. Raises ConfigError."""
     from caesarion_cli.automation import read_automation
 

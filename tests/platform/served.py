@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -85,7 +86,8 @@ class Home:
     def framework(self, function: str = "execute", **env: str) -> Iterator[Served]:
         """Run a function under functions-framework until the end of the block; its sandboxes stay."""
         port = _free_port()
-        process = start(framework(function), self.env(HOST="127.0.0.1", PORT=str(port), **env))
+        with (self.path / f"{function}-{port}.log").open("w", encoding="utf-8") as log:  # a pipe would fill
+            process = start(framework(function), self.env(HOST="127.0.0.1", PORT=str(port), **env), stdout=log)
         with _ended(process), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=200) as client:
             while not _listens(port):
                 assert process.poll() is None, process.communicate()
@@ -100,10 +102,12 @@ def framework(function: str) -> tuple[str, ...]:
     return (str(BIN / "functions-framework"), "--asgi", "--source", source, "--target", function)
 
 
-def start(command: tuple[str, ...], env: dict[str, str]) -> subprocess.Popen[str]:
+def start(
+    command: tuple[str, ...], env: dict[str, str], *, stdout: IO[str] | int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Start a process in a group of its own, as a terminal would."""
     return subprocess.Popen(
-        command, env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, env=env, cwd="/", stdout=stdout, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
