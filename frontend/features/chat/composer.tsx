@@ -88,13 +88,15 @@ export function Composer(props: ComposerProps): ReactNode {
   const trySend = (): void => {
     if (!text.trim()) return;
     if (busy) say("Wait for the answer, or stop it; then send.");
-    else if (!ready) say("The conversation is being read.");
-    else if (uploads.sending) {
+    else if (!ready) {
+      setWaits(true);
+      say("Sends as soon as the conversation is read.");
+    } else if (uploads.sending) {
       setWaits(true);
       say("Sends as soon as the uploads are done.");
     } else submit();
   };
-  const afterUploads = useEffectEvent(() => {
+  const sendNow = useEffectEvent(() => {
     if (busy) {
       setWaits(false);
       say("Wait for the answer, or stop it; then send.");
@@ -104,10 +106,10 @@ export function Composer(props: ComposerProps): ReactNode {
     } else submit();
   });
   useEffect(() => {
-    if (!waits || uploads.sending) return undefined;
-    const timer = setTimeout(afterUploads);
+    if (!waits || uploads.sending || !ready) return undefined;
+    const timer = setTimeout(sendNow);
     return () => clearTimeout(timer);
-  }, [waits, uploads.sending]);
+  }, [waits, uploads.sending, ready]);
 
   const press = (event: MouseEvent): void => {
     if (event.detail > 1) return; // the second half of a double click, which would stop what the first has sent
