@@ -7,7 +7,7 @@ from caesarion.adapters.schedules import Schedule, read_schedules, sweep_schedul
 from caesarion.config_files import found_file
 from caesarion.settings import EventFiles
 from caesarion.triggers import Trigger, hook_trigger, read_triggers
-from caesarion_execute.hooks import Hook, hooks_path, read_hooks
+from caesarion_execute.hooks import Hook, read_hooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def read_automation(
 
     Raises ConfigError that names file and line.
     """
-    hooks_file = hooks_path(files, home)
+    hooks_file = found_file(files.hooks, home, "hooks.toml")
     schedules_file = found_file(files.schedules, home, "schedules.toml")
     triggers_file = found_file(files.triggers, home, "triggers.toml")
     hooks = read_hooks(hooks_file, env, max_timeout_s=max_timeout_s) if hooks_file else ()

@@ -4,7 +4,7 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -137,15 +137,7 @@ def resend(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Deliver dead letters again, each with all its attempts."""
-    with failures_told(as_json=as_json), connected(url) as api:
-        done = []
-        for dead_id in _chosen(api, dead_ids or (), everything=everything):
-            api.call("POST", f"/broker/dead/{dead_id}/resend")
-            done.append(dead_id)
-            if not as_json:
-                print(f"resent {dead_id}")
-        if as_json:
-            print(json.dumps({"resent": done}))
+    _each(url, dead_ids, everything, as_json, "resent", lambda api, path: api.call("POST", f"{path}/resend"))
 
 
 @group.command()
@@ -156,15 +148,27 @@ def rm(
     url: Url = DEFAULT_URL,
 ) -> None:
     """Remove dead letters. One that is not there is as good."""
+    _each(url, dead_ids, everything, as_json, "removed", lambda api, path: api.call("DELETE", path))
+
+
+def _each(
+    url: str,
+    dead_ids: Sequence[int] | None,
+    everything: bool,
+    as_json: bool,
+    done_word: str,
+    act: Callable[[Api, str], object],
+) -> None:
+    """Do something with each of the dead letters that were named, and say so."""
     with failures_told(as_json=as_json), connected(url) as api:
         done = []
         for dead_id in _chosen(api, dead_ids or (), everything=everything):
-            api.call("DELETE", f"/broker/dead/{dead_id}")
+            act(api, f"/broker/dead/{dead_id}")
             done.append(dead_id)
             if not as_json:
-                print(f"removed {dead_id}")
+                print(f"{done_word} {dead_id}")
         if as_json:
-            print(json.dumps({"removed": done}))
+            print(json.dumps({done_word: done}))
 
 
 def _chosen(api: Api, dead_ids: Sequence[int], *, everything: bool) -> list[int]:

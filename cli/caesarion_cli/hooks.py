@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from caesarion.config_files import found_file
 from caesarion.ids import new_id
-from caesarion.settings import NO_SECRET, EventFiles, LocalSettings, Reader
+from caesarion.settings import NO_SECRET, LocalSettings, Reader
 from caesarion_cli import standard
 from caesarion_cli.client import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Api
 from caesarion_cli.failures import CODE_FAILED, PLATFORM_FAILED, Failure, failures_told, note
@@ -23,7 +24,7 @@ from caesarion_cli.options import DEFAULT_URL, AsJson, SaveDir, Url, command_gro
 from caesarion_cli.pictures import PictureFolder
 from caesarion_cli.run import OUTCOMES, this_terminal
 from caesarion_cli.show import Show
-from caesarion_execute.hooks import Hook, hooks_path, read_hooks, secret_keys
+from caesarion_execute.hooks import Hook, read_hooks, secret_keys
 from caesarion_execute.signatures import (
     GITHUB_DELIVERY,
     GITHUB_EVENT,
@@ -138,7 +139,7 @@ def _hooks_of(file: Path | None) -> tuple[str, tuple[Hook, ...]]:
     reader = Reader(os.environ)
     home = reader.group(LocalSettings).home
     reader.check()
-    path = hooks_path(EventFiles(hooks=str(file) if file is not None else ""), home)
+    path = found_file(str(file) if file is not None else "", home, "hooks.toml")
     if path is None:
         raise Failure(
             f"There is no hooks.toml in {home}. Name a file with --file or CAESARION_HOOKS_FILE.", code="no_hooks_file"

@@ -20,11 +20,12 @@ from caesarion.adapters.asgi.responses import Mounted
 from caesarion.adapters.key_file import KeyFile
 from caesarion.adapters.open_sandboxes import open_sandboxes
 from caesarion.adapters.store import open_store
+from caesarion.config_files import found_file
 from caesarion.errors import ConfigError
 from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
 from caesarion_execute.app import build_app
-from caesarion_execute.hooks import Hook, hooks_path, read_hooks
+from caesarion_execute.hooks import Hook, read_hooks
 from caesarion_execute.settings import Settings
 
 FRAMEWORK_HOST = "0.0.0.0"
@@ -39,7 +40,7 @@ def read_keys() -> Keys:
 
 def read_hooks_of_settings() -> tuple[Hook, ...]:
     """Return the hooks of the file that is set, or of the one in CAESARION_HOME if there is one."""
-    path = hooks_path(settings.event_files, settings.local.home)
+    path = found_file(settings.event_files.hooks, settings.local.home, "hooks.toml")
     if path is None:
         return ()
     return read_hooks(path, os.environ, max_timeout_s=settings.sandbox.max_execution_timeout_s)

@@ -7,12 +7,10 @@ import pytest
 
 from caesarion.errors import ConfigError, Unprocessable
 from caesarion.events import Event
-from caesarion.settings import EventFiles
 from caesarion_execute.hooks import (
     DEFAULT_MAX_BYTES,
     DEFAULT_WAIT_S,
     SessionRule,
-    hooks_path,
     read_hooks,
     readable_id,
     secret_keys,
@@ -121,13 +119,6 @@ def test_hooks_can_be_read_without_their_secrets(folder: Path) -> None:
     assert secret_keys(hooks[1], ENV) == (b"It's a Secret to Everybody",)
     with pytest.raises(ConfigError, match="'push' cannot be used: the variable GITHUB_SECRET is not set"):
         secret_keys(hooks[1], {})
-
-
-def test_the_file_is_the_one_that_is_set_or_the_one_in_the_home(tmp_path: Path) -> None:
-    assert hooks_path(EventFiles(), str(tmp_path)) is None
-    written(tmp_path, LEAST)
-    assert hooks_path(EventFiles(), str(tmp_path)) == str(tmp_path / "hooks.toml")
-    assert hooks_path(EventFiles(hooks="/elsewhere.toml"), str(tmp_path)) == "/elsewhere.toml"
 
 
 def least(**changed: str | None) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from caesarion.errors import ConfigError
+from caesarion.errors import ConfigError, InvalidRequest
+from caesarion.ids import checked_id
 
 Path = tuple[str | int, ...]
 
@@ -99,6 +100,13 @@ class Table:
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             self.fail(key, f"a number from {low:g} to {high:g}")
         return float(value)
+
+    def id(self, key: str, *, default: str | None = None) -> str:
+        """Return an id that a client may choose."""
+        try:
+            return checked_id(self.values.get(key, default), what=key)
+        except InvalidRequest:
+            self.fail(key, "1 to 64 of the characters A-Z a-z 0-9 _ -")
 
     def one_of(self, key: str, words: Collection[str], *, default: str | None = None) -> str:
         """Return one of `words`."""

@@ -5,31 +5,26 @@ secrets are never in it.
 """
 
 import hashlib
-import importlib.util
 import json
-import os.path
 import re
-import warnings
-from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 
+from caesarion.code_files import read_code
 from caesarion.config_files import Table, read_tables
-from caesarion.errors import ConfigError, InvalidRequest, Unprocessable
+from caesarion.errors import ConfigError, Unprocessable
 from caesarion.events import Event
-from caesarion.ids import DEFAULT_CONTEXT, LOCAL_PRINCIPAL, ContextName, PrincipalId, SessionId, checked_id
-from caesarion.settings import MIB, EventFiles, SandboxSettings
+from caesarion.ids import DEFAULT_CONTEXT, LOCAL_PRINCIPAL, ContextName, PrincipalId, SessionId
+from caesarion.settings import MIB, SandboxSettings
 from caesarion.triggers import Filter, passes, read_filter, read_name
 from caesarion_execute.signatures import github_key, standard_key
 
 Kind = Literal["standard", "github", "event"]
 Answer = Literal["accepted", "result"]
 
-FILE = "hooks.toml"
 DEFAULT_MAX_BYTES = MIB
 MAX_BYTES = 4 * MIB
-MAX_CODE_BYTES = MIB
 DEFAULT_WAIT_S = 8.0  # GitHub leaves after 10
 MAX_WAIT_S = 300.0
 MIN_TIMEOUT_S = 0.001
@@ -111,14 +106,6 @@ class Hook:
     def takes(self, event: Event) -> bool:
         """Whether its code runs for an event that comes to the function."""
         return self.kind == "event" and all(passes(item, event) for item in self.filters)
-
-
-def hooks_path(files: EventFiles, home: str) -> str | None:
-    """Return the file to read: the one that is set, or `hooks.toml` in CAESARION_HOME if it is there."""
-    if files.hooks:
-        return files.hooks
-    default = os.path.join(home, FILE)
-    return default if os.path.exists(default) else None
 
 
 def read_hooks(
@@ -206,14 +193,14 @@ def _no_session(path: tuple[str, ...], reason: str) -> NoReturn:
 def _hook(table: Table, env: Mapping[str, str] | None, max_timeout_s: float) -> Hook:
     kind = cast("Kind", table.one_of("kind", tuple(KEYS)))
     table.check_known(KEYS[kind])
-    name = read_name(table, "hook") if kind == "event" else _id(table, "name")
+    name = read_name(table, "hook") if kind == "event" else table.id("name")
     answer = cast("Answer", table.one_of("answer", ("accepted", "result"), default="accepted"))
     if "wait_s" in table.values and answer != "result":
         table.problem(
             '`wait_s` is how long an answer = "result" is waited for; without that it means nothing', "wait_s"
         )
     secrets, keys = _secrets(table, kind, env) if kind in KEY_OF_SECRET else ((), ())
-    code_path, code = _code(table)
+    code_path, code = read_code(table)
     has_timeout = "timeout_s" in table.values
     return Hook(
         name=name,
@@ -221,9 +208,9 @@ def _hook(table: Table, env: Mapping[str, str] | None, max_timeout_s: float) -> 
         code=code,
         code_path=code_path,
         session=_session(table),
-        context=ContextName(_id(table, "context", DEFAULT_CONTEXT)),
+        context=ContextName(table.id("context", default=DEFAULT_CONTEXT)),
         timeout_s=table.number("timeout_s", MIN_TIMEOUT_S, max_timeout_s) if has_timeout else None,
-        principal=PrincipalId(_id(table, "principal", LOCAL_PRINCIPAL)),
+        principal=PrincipalId(table.id("principal", default=LOCAL_PRINCIPAL)),
         secrets=secrets,
         keys=keys,
         answer=answer,
@@ -234,19 +221,12 @@ def _hook(table: Table, env: Mapping[str, str] | None, max_timeout_s: float) -> 
     )
 
 
-def _id(table: Table, key: str, default: str | None = None) -> str:
-    try:
-        return checked_id(table.values.get(key, default), what=key)
-    except InvalidRequest:
-        table.fail(key, "1 to 64 of the characters A-Z a-z 0-9 _ -")
-
-
 def _session(table: Table) -> SessionRule:
     match table.values.get("session", "delivery"):
         case "delivery":
             return SessionRule()
         case {"fixed": _, **rest} if not rest:
-            return SessionRule(fixed=SessionId(_id(table.table("session"), "fixed")))
+            return SessionRule(fixed=SessionId(table.table("session").id("fixed")))
         case {"key": str(key), **rest} if rest.keys() <= {"prefix"}:
             steps = tuple(_INDEX.sub(r".\1", key).split("."))
             if not all(steps):
@@ -306,27 +286,3 @@ def _key(variable: str, decode: Callable[[str], bytes], env: Mapping[str, str]) 
         return decode(secret)
     except ValueError as exc:
         raise ValueError(f"the secret in {variable} must be {exc}") from None
-
-
-def _code(table: Table) -> tuple[str, str]:
-    """Return the path and the text of a code file, which must compile."""
-    name = table.text("code", "the name of a file with Python code, beside this file")
-    path = os.path.join(os.path.dirname(table.path), name)
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_CODE_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "no name of a file"
-        table.problem(f"the code {name!r} cannot be read: {reason}", "code")
-    if len(content) > MAX_CODE_BYTES:
-        table.problem(f"the code {name!r} is larger than {MAX_CODE_BYTES} bytes", "code")
-    try:
-        code = importlib.util.decode_source(content)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(code, path, "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except SyntaxError as exc:
-        table.problem(f"the code is no Python: {path}:{exc.lineno or 1}: {exc.msg}", "code")
-    except (ValueError, RecursionError, MemoryError) as exc:
-        table.problem(f"the code {name!r} is no Python: {exc}", "code")
-    return path, code

@@ -6,15 +6,11 @@ that is there twice comes once. It is imported with the first line that is read.
 """
 
 import asyncio
-import importlib.util
 import json
 import logging
-import os.path
 import re
 import time
-import warnings
 import zoneinfo
-from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -23,10 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 from caesarion.adapters.background import Background
 from caesarion.adapters.events import json_bytes
 from caesarion.clock import rfc3339
+from caesarion.code_files import read_code
 from caesarion.config_files import Table, read_tables
-from caesarion.errors import CaesarionError, ConfigError, InvalidRequest
+from caesarion.errors import CaesarionError, ConfigError
 from caesarion.events import JSON_TYPE, PING, Event
-from caesarion.ids import PrincipalId, checked_id
+from caesarion.ids import PrincipalId
 from caesarion.ports import Sink
 from caesarion.triggers import PING_SOURCES, SWEEP, read_name
 
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_CODE_BYTES = 1024 * 1024
 LONGEST_WAIT_S = 60.0
 """Timers stand still while a machine sleeps, so none is set for longer than this."""
 CLOCK_BACK_S = 300.0
@@ -62,7 +58,6 @@ _FIELDS: tuple[tuple[str, int, int, Mapping[str, int]], ...] = (
 )
 _PART = re.compile(r"(?:(?P<all>[*?])|(?P<low>[0-9a-z]+)(?:-(?P<high>[0-9a-z]+))?)(?:/(?P<step>[0-9]{1,4}))?")
 _EVERY = re.compile(r"\*/[0-9]+")
-_MAGIC = re.compile(r"^\s*[%!?]|\?\s*$", re.MULTILINE)
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -130,12 +125,13 @@ def read_schedules(path: str, *, max_timeout_s: float) -> tuple[Schedule, ...]:
     for table in read_tables(path, "schedules"):
         table.check_known(("name", "cron", "time_zone", "code", "session", "context", "timeout_s", "principal"))
         name = read_name(table, "schedule", found)
-        request: dict[str, object] = {"code": _code(table), "session": _id(table, "session")}
+        _, code = read_code(table, with_magics=True)
+        request: dict[str, object] = {"code": code, "session": table.id("session")}
         if "context" in table.values:
-            request["context"] = _id(table, "context")
+            request["context"] = table.id("context")
         if "timeout_s" in table.values:
             request["timeout_s"] = table.number("timeout_s", 0.1, max_timeout_s)
-        principal = PrincipalId(_id(table, "principal")) if "principal" in table.values else None
+        principal = PrincipalId(table.id("principal")) if "principal" in table.values else None
         found[name] = Schedule(name, _cron(table), json_bytes(request), principal)
     return tuple(found.values())
 
@@ -314,35 +310,3 @@ def _number(text: str, words: Mapping[str, int], expected: str) -> int:
     if not text.isdecimal() or len(text) > 4:
         raise ValueError(expected)
     return int(text)
-
-
-def _id(table: Table, key: str) -> str:
-    try:
-        return checked_id(table.values.get(key), what=key)
-    except InvalidRequest:
-        table.fail(key, "1 to 64 of the characters A-Z a-z 0-9 _ -")
-
-
-def _code(table: Table) -> str:
-    """Return the text of a code file. What IPython takes and Python does not (`%pip`, `!ls`) is left unchecked."""
-    name = table.text("code", "the name of a file with Python code, beside this file")
-    path = os.path.join(os.path.dirname(table.path), name)
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_CODE_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "no name of a file"
-        table.problem(f"the code {name!r} cannot be read: {reason}", "code")
-    if len(content) > MAX_CODE_BYTES:
-        table.problem(f"the code {name!r} is larger than {MAX_CODE_BYTES} bytes", "code")
-    try:
-        code = importlib.util.decode_source(content)
-        if not _MAGIC.search(code):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                compile(code, path, "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except SyntaxError as exc:
-        table.problem(f"the code is no Python: {path}:{exc.lineno or 1}: {exc.msg}", "code")
-    except (ValueError, RecursionError, MemoryError) as exc:
-        table.problem(f"the code {name!r} is no Python: {exc}", "code")
-    return code
