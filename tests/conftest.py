@@ -16,10 +16,9 @@ import uvicorn
 
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.serving import ListeningServer
-from caesarion.adapters.key_file import KeyFile
+from caesarion.adapters.key_file import key_file_of
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.adapters.store import open_store
-from caesarion.principals import records_from_env
 from caesarion_cli.all_in_one import Settings, automation_of, build_app
 
 SANDBOX_PYTHON = Path(__file__).parents[1] / ".venv-sandbox" / "bin" / "python"
@@ -69,7 +68,7 @@ class ProductServer:
 
     async def _serve(self, env: Mapping[str, str]) -> str:
         settings = Settings.from_env(env)
-        file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
+        file = key_file_of(settings.local, settings.serving)
         app = build_app(self.sandboxes, settings, Keys(file), automation_of(settings, env))
         listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Iterator
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -17,12 +16,11 @@ from starlette.types import ASGIApp
 
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.serving import ListeningServer
-from caesarion.adapters.key_file import KeyFile
+from caesarion.adapters.key_file import key_file_of
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.adapters.store import open_store
 from caesarion.errors import CaesarionError, ConfigError
 from caesarion.logs import configure
-from caesarion.principals import records_from_env
 from caesarion.settings import check_binding
 from caesarion_cli.all_in_one import Settings, automation_of, build_app, with_page
 from caesarion_cli.automation import Automation
@@ -53,7 +51,7 @@ async def serve(settings: Settings, automation: Automation) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     serving = settings.serving
-    key_file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(serving.api_keys.reveal()))
+    key_file = key_file_of(settings.local, serving)
     with _home_told():
         check_binding(serving.host, has_keys=bool(key_file.load()))
     with _listen(serving.host, serving.port) as listening:

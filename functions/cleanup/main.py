@@ -5,47 +5,26 @@
 It only ends sandboxes, so it keeps no pool of them. On another address than loopback it does not start without a key.
 """
 
-import logging
-import os
-import sys
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from caesarion import logs
-from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.responses import Mounted
-from caesarion.adapters.key_file import KeyFile
-from caesarion.adapters.open_sandboxes import open_sandboxes
-from caesarion.adapters.store import open_store
-from caesarion.errors import ConfigError
-from caesarion.principals import records_from_env
-from caesarion.settings import check_binding
+from caesarion.adapters.asgi.started import started
 from caesarion_cleanup.app import build_app
 from caesarion_cleanup.settings import Settings
 
-FRAMEWORK_HOST = "0.0.0.0"
+
+def settings_without_pool(env: Mapping[str, str]) -> Settings:
+    """Return the settings; this function starts no sandboxes."""
+    settings = Settings.from_env(env)
+    return replace(settings, local=replace(settings.local, pool_size=0))
 
 
-def read_keys() -> Keys:
-    """Return the keys, or refuse to start where others could call without one."""
-    file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
-    check_binding(os.environ.get("HOST", FRAMEWORK_HOST), has_keys=bool(file.load()))
-    return Keys(file)
-
-
-logs.configure(sys.stdout)
-try:
-    settings = Settings.from_env(os.environ)
-    logging.getLogger().setLevel(settings.serving.log_level or "INFO")
-    store = open_store(settings.store, settings.local.home)
-    sandboxes = open_sandboxes(settings.kubernetes, settings.sandbox, replace(settings.local, pool_size=0), store)
-    app = build_app(sandboxes, settings, read_keys())
-except ConfigError as error:
-    raise SystemExit(error.message) from None
+app = started(settings_without_pool, build_app)
 
 
 @functions_framework.aio.http

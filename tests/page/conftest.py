@@ -12,8 +12,7 @@ import uvicorn
 
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.serving import ListeningServer
-from caesarion.adapters.key_file import KeyFile
-from caesarion.principals import records_from_env
+from caesarion.adapters.key_file import key_file_of
 from caesarion_cli.all_in_one import Settings, build_app, with_page
 from tests.conftest import ProductServer
 
@@ -67,7 +66,7 @@ def page_at(server: ProductServer, home: Path, **env: str) -> Iterator[str]:
 
 
 async def _begin(server: ProductServer, settings: Settings) -> tuple[str, ListeningServer, "asyncio.Task[None]"]:
-    file = KeyFile(Path(settings.local.home) / "keys.json", records_from_env(settings.serving.api_keys.reveal()))
+    file = key_file_of(settings.local, settings.serving)
     app = with_page(build_app(server.sandboxes, settings, Keys(file)), settings)
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)

@@ -1,25 +1,11 @@
 """The settings of the chat function."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from caesarion.errors import ConfigError
+from caesarion.function_settings import FunctionSettings
 from caesarion.parsing import http_url, names, one_of, real_between, text, whole_between
-from caesarion.principals import records_from_env
-from caesarion.settings import (
-    NO_SECRET,
-    EventSettings,
-    KubernetesSettings,
-    LocalSettings,
-    QuotaSettings,
-    Reader,
-    SandboxSettings,
-    Secret,
-    ServingSettings,
-    StoreSettings,
-    Variable,
-)
+from caesarion.settings import NO_SECRET, Secret, Variable
 
 Images = Literal["auto", "yes", "no"]
 SEEING_MODELS = ("gpt-4.1", "gpt-4o", "gpt-5", "o3", "o4", "claude", "gemini", "pixtral", "llava", "qwen2.5-vl")
@@ -141,37 +127,8 @@ class ChatSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """All that the function can be told, in groups."""
+class Settings(FunctionSettings):
+    """Those of every function, the model's, and a turn's."""
 
-    serving: ServingSettings = field(default_factory=ServingSettings)
-    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
-    local: LocalSettings = field(default_factory=LocalSettings)
-    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
-    quotas: QuotaSettings = field(default_factory=QuotaSettings)
-    store: StoreSettings = field(default_factory=StoreSettings)
-    events: EventSettings = field(default_factory=EventSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     chat: ChatSettings = field(default_factory=ChatSettings)
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> "Settings":
-        """Return the settings of `env`. Raises ConfigError that names every variable that cannot be used."""
-        reader = Reader(env)
-        settings = cls(
-            serving=reader.group(ServingSettings),
-            sandbox=reader.group(SandboxSettings),
-            local=reader.group(LocalSettings),
-            kubernetes=reader.group(KubernetesSettings),
-            quotas=reader.group(QuotaSettings),
-            store=reader.group(StoreSettings),
-            events=reader.group(EventSettings),
-            model=reader.group(ModelSettings),
-            chat=reader.group(ChatSettings),
-        )
-        try:
-            records_from_env(settings.serving.api_keys.reveal())
-        except ConfigError as error:
-            reader.problem(error.message)
-        reader.check()
-        return settings

@@ -1,53 +1,13 @@
 """The settings of the cleanup function."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from caesarion.errors import ConfigError
-from caesarion.principals import records_from_env
-from caesarion.settings import (
-    EventSettings,
-    KubernetesSettings,
-    LocalSettings,
-    QuotaSettings,
-    Reader,
-    SandboxSettings,
-    ServingSettings,
-    StoreSettings,
-    SweepSettings,
-)
+from caesarion.function_settings import FunctionSettings
+from caesarion.settings import SweepSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """All that the function can be told, in groups."""
+class Settings(FunctionSettings):
+    """Those of every function, and the sweep's."""
 
-    serving: ServingSettings = field(default_factory=ServingSettings)
-    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
-    local: LocalSettings = field(default_factory=LocalSettings)
-    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
-    quotas: QuotaSettings = field(default_factory=QuotaSettings)
-    store: StoreSettings = field(default_factory=StoreSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
-    events: EventSettings = field(default_factory=EventSettings)
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> "Settings":
-        """Return the settings of `env`. Raises ConfigError that names every variable that cannot be used."""
-        reader = Reader(env)
-        settings = cls(
-            serving=reader.group(ServingSettings),
-            sandbox=reader.group(SandboxSettings),
-            local=reader.group(LocalSettings),
-            kubernetes=reader.group(KubernetesSettings),
-            quotas=reader.group(QuotaSettings),
-            store=reader.group(StoreSettings),
-            sweep=reader.group(SweepSettings),
-            events=reader.group(EventSettings),
-        )
-        try:
-            records_from_env(settings.serving.api_keys.reveal())
-        except ConfigError as error:
-            reader.problem(error.message)
-        reader.check()
-        return settings

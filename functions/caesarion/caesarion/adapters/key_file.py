@@ -10,7 +10,16 @@ from pathlib import Path
 
 from caesarion.clock import rfc3339
 from caesarion.errors import ConfigError
-from caesarion.principals import KeyRecord, KeyRing, key_record, new_key, records_from_json, records_to_json
+from caesarion.principals import (
+    KeyRecord,
+    KeyRing,
+    key_record,
+    new_key,
+    records_from_env,
+    records_from_json,
+    records_to_json,
+)
+from caesarion.settings import LocalSettings, ServingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -93,3 +102,8 @@ class KeyFile:
         except FileNotFoundError:
             return None
         return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def key_file_of(local: LocalSettings, serving: ServingSettings) -> KeyFile:
+    """Return the key file of CAESARION_HOME, with the keys of CAESARION_API_KEYS beside it. Raises ConfigError."""
+    return KeyFile(Path(local.home) / "keys.json", records_from_env(serving.api_keys.reveal()))
