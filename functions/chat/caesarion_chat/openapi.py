@@ -1,8 +1,6 @@
 """The OpenAPI document of the chat function. A test holds it and the routes to each other, both ways."""
 
-from typing import Any
-
-Document = dict[str, Any]
+from caesarion.adapters.asgi.openapi import FAILURE, Document, event_forms, openapi_document
 
 _SESSION = {
     "name": "session",
@@ -17,39 +15,10 @@ _OBJECT = {"application/json": {"schema": {"type": "object"}}}
 
 def document() -> Document:
     """Return the document, OpenAPI 3.1."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Caesarion: chat",
-            "version": "0.1.0",
-            "description": "A conversation with a model that runs Python in the session's sandbox.",
-        },
-        "security": [{"key": []}, {}],
-        "paths": _paths(),
-        "components": {
-            "schemas": {"Failure": _FAILURE_SCHEMA},
-            "securitySchemes": {
-                "key": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key; none is needed on loopback while none is configured.",
-                }
-            },
-        },
-    }
+    description = "A conversation with a model that runs Python in the session's sandbox."
+    return openapi_document("chat", description, _paths(), {"Failure": FAILURE})
 
 
-_FAILURE_SCHEMA: Document = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "id"],
-            "properties": {name: {"type": "string"} for name in ("code", "message", "id")},
-        }
-    },
-}
 _UI_MESSAGE: Document = {
     "type": "object",
     "required": ["role", "parts"],
@@ -162,11 +131,7 @@ def _events(data: Document) -> Document:
             "data": data,
         },
     }
-    return {
-        "application/json": {"schema": data},
-        "application/cloudevents+json": {"schema": event},
-        "application/cloudevents-batch+json": {"schema": {"type": "array", "items": event}},
-    }
+    return event_forms(data, event)
 
 
 def _told(meaning: str) -> Document:

@@ -1,8 +1,6 @@
 """The OpenAPI document of the cleanup function. A test holds it and the routes to each other, both ways."""
 
-from typing import Any
-
-Document = dict[str, Any]
+from caesarion.adapters.asgi.openapi import FAILURE, Document, event_forms, openapi_document, standard_paths
 
 _COUNT: Document = {"type": "integer", "minimum": 0}
 _COUNTS = {
@@ -23,24 +21,9 @@ _REPORT: Document = {
         "duration_ms": {"type": "number", "minimum": 0},
     },
 }
-_FAILURE: Document = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "id"],
-            "properties": {name: {"type": "string"} for name in ("code", "message", "id")},
-        }
-    },
-}
 _ERRORS = {"4XX": "The request is refused.", "5XX": "The platform failed; asking again may help."}
 _EVENT: Document = {"type": "object", "required": ["specversion", "id", "source", "type"]}
-_EVENT_FORMS: Document = {
-    "application/json": {"schema": {}},
-    "application/cloudevents+json": {"schema": _EVENT},
-    "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _EVENT}},
-}
+_EVENT_FORMS = event_forms({}, _EVENT)
 _ORIGIN = {
     "name": "WebHook-Request-Origin",
     "in": "header",
@@ -51,31 +34,12 @@ _ORIGIN = {
 
 def document() -> Document:
     """Return the document, OpenAPI 3.1."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Caesarion: cleanup",
-            "version": "0.1.0",
-            "description": "Sessions that nobody uses are suspended, and those suspended for long are removed.",
-        },
-        "security": [{"key": []}, {}],
-        "paths": _paths(),
-        "components": {
-            "schemas": {"SweepReport": _REPORT, "Failure": _FAILURE},
-            "securitySchemes": {
-                "key": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key; none is needed on loopback while none is configured.",
-                }
-            },
-        },
-    }
+    description = "Sessions that nobody uses are suspended, and those suspended for long are removed."
+    return openapi_document("cleanup", description, _paths(), {"SweepReport": _REPORT, "Failure": FAILURE})
 
 
 def _paths() -> Document:
     report = {"application/json": {"schema": {"$ref": "#/components/schemas/SweepReport"}}}
-    text = {"text/plain": {"schema": {"type": "string"}}}
     plain: Document = {"200": {"description": "Yes."}}
     replied: Document = {
         "200": {
@@ -90,10 +54,7 @@ def _paths() -> Document:
             "post": _call("A tick, as a CloudEvent.", replied, body=_EVENT_FORMS),
             "options": _call("Whether events may be sent here.", plain, [_ORIGIN]),
         },
-        "/health/live": {"get": _call("Whether the process answers.", plain)},
-        "/health/ready": {"get": _call("Whether what it depends on answers; 503 names what does not.", plain)},
-        "/metrics": {"get": _call("Counts.", {"200": {"description": "Prometheus text.", "content": text}})},
-        "/openapi.json": {"get": _call("This document.", plain)},
+        **standard_paths(_call),
     }
 
 

@@ -1,10 +1,7 @@
 """The OpenAPI document of the execute function. A test holds it and the routes to each other, both ways."""
 
-from typing import Any
-
+from caesarion.adapters.asgi.openapi import Document, event_forms, openapi_document, standard_paths
 from caesarion_execute.schemas import SCHEMAS, ref
-
-Document = dict[str, Any]
 
 _SESSION = {"name": "session", "in": "path", "required": True, "schema": ref("Id")}
 _EXECUTION = {"name": "execution", "in": "path", "required": True, "schema": ref("Id")}
@@ -71,26 +68,8 @@ _OUTPUTS = {
 
 def document() -> Document:
     """Return the document, OpenAPI 3.1."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Caesarion: execute",
-            "version": "0.1.0",
-            "description": "Python in a session's sandbox: variables stay, outputs stream, files go in and out.",
-        },
-        "security": [{"key": []}, {}],
-        "paths": _paths(),
-        "components": {
-            "schemas": SCHEMAS,
-            "securitySchemes": {
-                "key": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key; none is needed on loopback while none is configured.",
-                }
-            },
-        },
-    }
+    description = "Python in a session's sandbox: variables stay, outputs stream, files go in and out."
+    return openapi_document("execute", description, _paths(), SCHEMAS)
 
 
 def _paths() -> Document:
@@ -172,7 +151,7 @@ def _paths() -> Document:
         },
         **_file_paths(session),
         **_event_paths(),
-        **_common_paths(),
+        **standard_paths(_call),
     }
 
 
@@ -209,17 +188,11 @@ def _file_paths(session: str) -> Document:
 
 
 def _event_paths() -> Document:
-    def events(data: str, whole: str) -> Document:
-        return {
-            "application/json": {"schema": ref(data)},
-            "application/cloudevents+json": {"schema": ref(whole)},
-            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": ref(whole)}},
-        }
-
+    requests = event_forms(ref("ExecutionRequested"), ref("ExecutionRequestedEvent"))
     answers = {
         "200": {
             "description": "The result, in the mode of the request; a batch is answered with a batch.",
-            "content": events("ExecutionFinished", "ExecutionFinishedEvent"),
+            "content": event_forms(ref("ExecutionFinished"), ref("ExecutionFinishedEvent")),
         },
         "202": {"description": "Nobody handles events of this type; nothing was done."},
     }
@@ -235,7 +208,7 @@ def _event_paths() -> Document:
             "post": _call(
                 "Runs the code of an event once, however often it comes, and answers with the result as an event.",
                 answers,
-                body={"required": True, "content": events("ExecutionRequested", "ExecutionRequestedEvent")},
+                body={"required": True, "content": requests},
             ),
             "options": _call("Whether events may be sent here.", allowed, parameters=[_REQUEST_ORIGIN]),
         },
@@ -250,17 +223,6 @@ def _event_paths() -> Document:
                 body={"required": True, "content": {"application/json": {"schema": {}}}},
             )
         },
-    }
-
-
-def _common_paths() -> Document:
-    text = {"200": {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
-    plain: Document = {"200": {"description": "Yes."}}
-    return {
-        "/health/live": {"get": _call("Whether the process answers.", plain)},
-        "/health/ready": {"get": _call("Whether what it depends on answers; 503 names what does not.", plain)},
-        "/metrics": {"get": _call("Counts.", text)},
-        "/openapi.json": {"get": _call("This document.", plain)},
     }
 
 
