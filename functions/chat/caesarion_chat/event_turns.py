@@ -17,7 +17,7 @@ from caesarion.adapters.asgi.bodies import Fields
 from caesarion.adapters.asgi.event_routes import event_route, unhandled
 from caesarion.adapters.asgi.facts import principal_of
 from caesarion.adapters.background import joined
-from caesarion.adapters.events import data_json, json_bytes
+from caesarion.adapters.events import data_json, result_of
 from caesarion.adapters.platform import Platform
 from caesarion.adapters.results import changed, fingerprint
 from caesarion.errors import (
@@ -30,7 +30,7 @@ from caesarion.errors import (
     TooLarge,
     Unprocessable,
 )
-from caesarion.events import CHAT_FINISHED, CHAT_REQUESTED, JSON_TYPE, Event, event_digest
+from caesarion.events import CHAT_FINISHED, CHAT_REQUESTED, Event, event_digest
 from caesarion.ids import PrincipalId, SessionId, SessionKey, checked_id
 from caesarion.logs import bind
 from caesarion.ports import SessionSpec
@@ -163,18 +163,8 @@ class EventTurns:
             "text": bounded(turn.said, self._settings.events.max_result_bytes),
             "finish_reason": turn.reason,
             "executions": turn.ran,
-            "request": {"source": event.source, "id": event.id},
         }
-        return Event(
-            id=event_digest(event.source, event.id),
-            source=SOURCE,
-            type=CHAT_FINISHED,
-            subject=key.session,
-            time=turn.ended_at,
-            datacontenttype=JSON_TYPE,
-            extensions=dict(sorted(event.extensions.items())),
-            data=json_bytes(document),
-        )
+        return result_of(event, CHAT_FINISHED, source=SOURCE, session=key.session, time=turn.ended_at, data=document)
 
 
 def decode_chat_request(event: Event, models: Sequence[str], *, max_message_chars: int) -> ChatRequest:

@@ -20,7 +20,7 @@ from caesarion.adapters.asgi.bodies import Fields
 from caesarion.adapters.asgi.event_routes import event_route, unhandled
 from caesarion.adapters.asgi.facts import principal_of
 from caesarion.adapters.background import joined
-from caesarion.adapters.events import data_json, json_bytes
+from caesarion.adapters.events import data_json, json_bytes, result_of
 from caesarion.adapters.platform import Platform
 from caesarion.adapters.results import fingerprint
 from caesarion.adapters.runs import Following, RunRequest
@@ -111,11 +111,6 @@ def requested_event(
         extensions=extensions,
         data=json_bytes({name: value for name, value in data.items() if value is not None}),
     )
-
-
-def finished_id(event: Event) -> str:
-    """Return the id that the result of an event has."""
-    return event_digest(event.source, event.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,17 +309,8 @@ class _Run:
             data["outputs"] = collected.outputs
         else:
             data["outputs_at"] = f"/sessions/{session}/executions/{execution}/outputs"
-        data["request"] = {"source": self._event.source, "id": self._event.id}
-        return Event(
-            id=finished_id(self._event),
-            source=SOURCE,
-            type=EXECUTION_FINISHED,
-            subject=session,
-            time=rfc3339(finished_at),
-            datacontenttype=JSON_TYPE,
-            extensions=dict(sorted(self._event.extensions.items())),
-            data=json_bytes(data),
-        )
+        time = rfc3339(finished_at)
+        return result_of(self._event, EXECUTION_FINISHED, source=SOURCE, session=session, time=time, data=data)
 
     async def _call(self, method: str, path: str, document: object = None) -> Any:
         _, answer = await self._platform.sessions.call(self._key, method, path, document=document)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, NoReturn
 
 from caesarion.errors import CaesarionError, InvalidRequest, UnsupportedType
-from caesarion.events import JSON_TYPE, Event
+from caesarion.events import JSON_TYPE, Event, event_digest
 
 Mode = Literal["binary", "structured", "batch"]
 
@@ -327,3 +327,22 @@ def _missing(name: str) -> NoReturn:
 def _refuse(name: str, wanted: str, got: object = None) -> NoReturn:
     shown = f", got {got!r}"[:120] if got is not None else ""
     raise InvalidRequest(f"The attribute `{name}` must be {wanted}{shown}.", code="invalid_event")
+
+
+def result_of(
+    request: Event, kind: str, *, source: str, session: str, time: str | None, data: Mapping[str, Any]
+) -> Event:
+    """Return the result of an event: made of the event and of what came of it, so it is the same each time.
+
+    It has the event's extension attributes, and its data says at the end which event it is the result of.
+    """
+    return Event(
+        id=event_digest(request.source, request.id),
+        source=source,
+        type=kind,
+        subject=session,
+        time=time,
+        datacontenttype=JSON_TYPE,
+        extensions=dict(sorted(request.extensions.items())),
+        data=json_bytes({**data, "request": {"source": request.source, "id": request.id}}),
+    )
