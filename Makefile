@@ -1,8 +1,15 @@
 PORT ?= 8080
 ARGS ?=
+DOCKER ?= docker
+REGISTRY ?=
+TAG ?= 0.1.0
 PYTEST = .venv/bin/python -m pytest
+LOCKED = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --no-emit-find-links --exclude-newer "$$(date -u -d '7 days ago' +%Y-%m-%dT00:00:00Z)"
+# Without it functions-framework starts uvicorn itself: one process, which lets streams end instead of cutting them after 30 s.
+NO_GUNICORN = --no-emit-package gunicorn --no-emit-package uvicorn-worker
 
-.PHONY: help setup run test check fix bench screenshots lock clean
+.PHONY: help setup run test check fix bench screenshots lock images clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,7 +30,7 @@ check: setup ## format, lint, types, layers, shell scripts, the page's too
 	.venv/bin/mypy
 	PYTHONPATH=sandbox_image .venv/bin/lint-imports
 	cd frontend && PATH="$$PATH:$(CURDIR)/.tools/bin" npm run --silent check
-	shellcheck scripts/setup .ci/run examples/*.sh
+	shellcheck scripts/setup scripts/images frontend/nginx/start .ci/run examples/*.sh
 
 fix: setup ## repair what format and lint can repair, and renew docs/configuration.md
 	.venv/bin/ruff format .
@@ -38,11 +45,19 @@ screenshots: setup ## make pictures of the page's states, into build/screenshots
 	.venv/bin/python -m tests.browser.screenshots $(ARGS)
 
 lock: setup ## renew the hash-pinned locks, nothing younger than a week
-	@for name in uv node dev sandbox; do \
-	  .tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --exclude-newer "$$(date -u -d '7 days ago' +%Y-%m-%dT00:00:00Z)" \
-	    requirements/$$name.in -o requirements/$$name.txt; \
+	@set -e; for name in uv node dev sandbox; do $(LOCKED) --upgrade requirements/$$name.in -o requirements/$$name.txt; done
+	@set -e; for name in chat execute cleanup; do \
+	  $(LOCKED) --upgrade --constraints requirements/dev.txt $(NO_GUNICORN) requirements/$$name.in -o requirements/$$name.txt; \
 	done
+
+images: ## build all images for REGISTRY= under TAG= and push them (DOCKER=podman for podman)
+	@test -n "$(REGISTRY)" || { echo "make images: name a registry, for example REGISTRY=registry.example/team" >&2; exit 1; }
+	$(DOCKER) build -f sandbox_image/Dockerfile -t $(REGISTRY)/caesarion-sandbox:$(TAG) .
+	for name in chat execute cleanup; do \
+	  $(DOCKER) build -f functions/Dockerfile --build-arg FUNCTION=$$name -t $(REGISTRY)/caesarion-$$name:$(TAG) . || exit; \
+	done
+	$(DOCKER) build -f frontend/Dockerfile -t $(REGISTRY)/caesarion-frontend:$(TAG) .
+	for name in sandbox chat execute cleanup frontend; do $(DOCKER) push $(REGISTRY)/caesarion-$$name:$(TAG) || exit; done
 
 clean: ## remove environments and caches
 	rm -rf .venv .venv-sandbox frontend/node_modules frontend/.next frontend/out frontend/public/vendor .tools .stamps .mypy_cache .ruff_cache .pytest_cache

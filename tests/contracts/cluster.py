@@ -3,7 +3,7 @@
 They run on a cluster where KUBECONFIG names one, from a place that reaches its pods. With the cluster of tests:
 
     CLUSTER=../shared/cluster/cluster
-    $CLUSTER up && scripts/sandbox-image dev.local/caesarion-sandbox:test
+    $CLUSTER up && scripts/images sandbox
     $CLUSTER exec env -C "$PWD" .venv/bin/python -m pytest tests/contracts tests/kubernetes \
       -n 0 -k "kubernetes or cluster"
 
@@ -88,7 +88,7 @@ async def _check_image() -> None:
         except SandboxUnavailable:
             pytest.skip(f"the cluster of KUBECONFIG cannot be reached: {HOW}")
         if not any(IMAGE in image.get("names", ()) for node in nodes for image in node["status"].get("images", ())):
-            pytest.skip(f"the cluster has no image {IMAGE}: run `scripts/sandbox-image {IMAGE}`")
+            pytest.skip(f"the cluster has no image {IMAGE}: run `scripts/images sandbox`")
 
 
 async def _set_up(name: str) -> None:

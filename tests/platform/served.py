@@ -85,11 +85,11 @@ class Home:
     @contextlib.contextmanager
     def framework(self, function: str = "execute", **env: str) -> Iterator[Served]:
         """Run a function under functions-framework until the end of the block; its sandboxes stay."""
-        port = _free_port()
+        port = free_port()
         with (self.path / f"{function}-{port}.log").open("w", encoding="utf-8") as log:  # a pipe would fill
             process = start(framework(function), self.env(HOST="127.0.0.1", PORT=str(port), **env), stdout=log)
         with _ended(process), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=200) as client:
-            while not _listens(port):
+            while not listens(port):
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.01)
             assert client.get("/health/live").status_code == 200
@@ -135,7 +135,7 @@ def home() -> Iterator[Home]:
         shutil.rmtree(path)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port on which nobody listens, and which the system gives to nobody who asks for any."""
     while True:
         port = secrets.choice(PORTS)
@@ -143,7 +143,8 @@ def _free_port() -> int:
             return port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
     with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
