@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -24,6 +25,9 @@ from caesarion_cli.all_in_one import Settings, automation_of, build_app
 SANDBOX_PYTHON = Path(__file__).parents[1] / ".venv-sandbox" / "bin" / "python"
 START_DEADLINE_S = 200.0
 T = TypeVar("T")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ProductServer:

@@ -18,8 +18,8 @@ from caesarion.adapters.checkpoints import unseal
 from caesarion.adapters.kubernetes import KubernetesSandboxes
 from caesarion.adapters.kubernetes_pods import Pods
 from caesarion.adapters.kubernetes_sessions import PodSessions
-from caesarion.adapters.sandbox_http import SandboxClient
-from caesarion.errors import SandboxUnavailable, SessionNotFound, Unauthorized
+from caesarion.adapters.sandbox_http import ForeignSandbox, SandboxClient
+from caesarion.errors import SandboxUnavailable, SessionNotFound
 from caesarion.ids import SessionKey
 from caesarion.pod_sessions import Suspending
 from caesarion.ports import Endpoint, ObjectStore, Sandbox, SessionSpec
@@ -217,9 +217,9 @@ async def test_user_code_finds_nothing_of_the_cluster_and_cannot_reach_the_serve
     assert await said(sandbox, "print(os.access('/proc/1/mem', os.R_OK))") == "False\n"
     assert sandbox.endpoint is not None
     stranger = SandboxClient(Endpoint("x" * 43, base_url=sandbox.endpoint.base_url))
-    with pytest.raises(Unauthorized):
+    with pytest.raises(ForeignSandbox):
         await stranger.call("GET", "/v1/status")
-    with pytest.raises(Unauthorized):
+    with pytest.raises(ForeignSandbox):
         await stranger.call("POST", "/v1/claim", document={"idle_timeout_s": 1})
     await stranger.aclose()
     await sandboxes.release(owner)
@@ -230,7 +230,7 @@ async def test_a_waiting_sandbox_tells_strangers_nothing(sandboxes: KubernetesSa
     found, _ = await namespace.api.list(namespace.pods_path)
     waiting = next(pod for pod in found if "ownerReferences" in pod["metadata"] and pods.is_ready(pod))
     stranger = SandboxClient(Endpoint("x" * 43, base_url=pods.base_url(waiting)))
-    with pytest.raises(Unauthorized):
+    with pytest.raises(ForeignSandbox):
         await stranger.call("GET", "/v1/status")
     await stranger.aclose()
 

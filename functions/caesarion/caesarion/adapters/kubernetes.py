@@ -21,12 +21,12 @@ from caesarion.adapters.checkpoints import Checkpoints, to_the_end, unseal
 from caesarion.adapters.kubernetes_api import Api, Json
 from caesarion.adapters.kubernetes_pods import Pods
 from caesarion.adapters.kubernetes_sessions import PodSessions
-from caesarion.adapters.sandbox_http import SandboxClient
-from caesarion.errors import CaesarionError, ConfigError, SandboxUnavailable, SessionNotFound, TooLarge, Unauthorized
+from caesarion.adapters.sandbox_http import ForeignSandbox, SandboxClient
+from caesarion.errors import CaesarionError, ConfigError, SandboxUnavailable, SessionNotFound, TooLarge
 from caesarion.ids import PrincipalId, SandboxName, SessionKey
 from caesarion.pod_sessions import PodSession, Suspending
 from caesarion.pod_tokens import pod_token
-from caesarion.ports import Endpoint, ObjectStore, Orphan, Sandbox, SandboxState, SessionSpec
+from caesarion.ports import Endpoint, ObjectStore, Orphan, Sandbox, SandboxState, SessionSpec, Start
 from caesarion.settings import KubernetesSettings
 
 logger = logging.getLogger(__name__)
@@ -201,6 +201,7 @@ class KubernetesSandboxes:
         begun = [pod for pod in found if pods.is_claimed(pod) and not pods.is_gone(pod) and not pods.is_waking(pod)]
         waiting = [pod for pod in found if not pods.is_claimed(pod)]
         taken = begun[0] if begun else await self._pods.take(key, "new", waiting)
+        start = "waited" if begun else _start(taken, waiting)
         pod = await self._pods.ready(taken)
         if pod is None:
             return None
@@ -215,7 +216,7 @@ class KubernetesSandboxes:
         if not await self._hand_over(session, pod):
             return None
         written = await self._settle(_with_pod(session, pod), pod)
-        return self._running(written, [pod]) if written is not None else None
+        return self._running(written, [pod], start) if written is not None else None
 
     async def _revive(self, session: PodSession, pod: Json) -> Sandbox | None:
         """Hand the sandbox of a session, whose processes were started again, over to it anew; None is to look again."""
@@ -223,7 +224,7 @@ class KubernetesSandboxes:
         if ready is None or not await self._hand_over(session, ready):
             return None
         written = await to_the_end(self._sessions.write(_with_pod(session, ready)))
-        return self._running(written, [ready]) if written is not None else None
+        return self._running(written, [ready], "woken") if written is not None else None
 
     async def _wake(self, session: PodSession) -> Sandbox | None:
         """Restore a suspended session into a sandbox of its own; None is to look again."""
@@ -250,7 +251,7 @@ class KubernetesSandboxes:
         with contextlib.suppress(SandboxUnavailable):  # else it is removed when the session ends
             await self._checkpoints.remove(written.checkpoint)
             await to_the_end(self._sessions.write(replace(written, checkpoint="")))
-        return self._running(written, [pod])
+        return self._running(written, [pod], "woken")
 
     async def _taken_to_wake(self, key: SessionKey) -> Json:
         """Return a pod that others see is there to wake this session; who gives up meanwhile leaves none."""
@@ -306,7 +307,7 @@ class KubernetesSandboxes:
         try:
             async with self._asked(pod) as client:
                 await client.call("POST", "/v1/claim", document=document)
-        except Unauthorized:
+        except ForeignSandbox:
             logger.error("a sandbox that waited has a token already", extra={"pod": pod["metadata"]["name"]})
             await to_the_end(self._pods.remove(pod))
             return False
@@ -416,10 +417,11 @@ class KubernetesSandboxes:
             return None
         return Endpoint(pod_token(self._key.reveal(), pod["metadata"]["uid"]), base_url=base_url)
 
-    def _running(self, session: PodSession, found: Sequence[Json]) -> Sandbox | None:
+    def _running(self, session: PodSession, found: Sequence[Json], start: Start = "own") -> Sandbox | None:
         """Return the session's sandbox if it has all that the session gave it, and nobody suspends it."""
         sandbox = self._sandbox(session, _pod_of(session, found))
-        return sandbox if sandbox is not None and sandbox.state == "ready" and session.suspending is None else None
+        running = sandbox is not None and sandbox.state == "ready" and session.suspending is None
+        return replace(sandbox, start=start) if sandbox is not None and running else None
 
     def _sandbox(self, session: PodSession, pod: Json | None) -> Sandbox | None:
         """Return the session's sandbox as it is, or None when all of it was lost with its pod."""
@@ -495,6 +497,14 @@ def _pod_of(session: PodSession | None, found: Sequence[Json]) -> Json | None:
         return None
     mine = (pod for pod in found if pod["metadata"]["uid"] == session.pod_uid and not pods.is_gone(pod))
     return next(mine, None)
+
+
+def _start(taken: Json, waiting: Sequence[Json]) -> Start:
+    """Return how a pod was come by: it was of the pool, ready or not yet, or it was made."""
+    before = next((pod for pod in waiting if pod["metadata"]["uid"] == taken["metadata"]["uid"]), None)
+    if before is None:
+        return "cold"
+    return "warm" if pods.is_ready(before) else "waited"
 
 
 def _with_pod(session: PodSession, pod: Json) -> PodSession:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from caesarion.errors import CaesarionError, SandboxUnavailable, error_from_body
+from caesarion.adapters import tracing
+from caesarion.errors import CaesarionError, SandboxUnavailable, Unauthorized, error_from_body
 from caesarion.ports import Endpoint
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class SandboxUnreachable(SandboxUnavailable):
     """
 
     body_begun = False
+
+
+class ForeignSandbox(SandboxUnreachable):
+    """What answers does not know the token: another sandbox has the address now, or somebody else claimed this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class SandboxClient:
         from yarl import URL
 
         query = f"?{urlencode(params)}" if params else ""
-        sent = {"Authorization": f"Bearer {self._endpoint.token}", **(headers or {})}
+        sent = {"Authorization": f"Bearer {self._endpoint.token}", **tracing.handed_on(), **(headers or {})}
         source = _Source(body) if body is not None else None  # asked for once the sandbox has agreed to take it
         data: Any = source.chunks() if source is not None else None
         if document is not None:
@@ -242,6 +247,8 @@ async def _error(answer: Answer) -> CaesarionError:
         error = error_from_body(answer.status, None)
     if error.status == SandboxUnavailable.status and error.code == SUSPENDING:
         error = SandboxUnreachable("The session is being suspended. Try again.")
+    elif error.status == Unauthorized.status:
+        error = ForeignSandbox("The session's sandbox cannot be reached: another one is at its address.")
     retry_after = answer.headers.get("Retry-After", "")
     error.retry_after_s = float(retry_after) if retry_after.isdigit() else None
     return error
