@@ -47,6 +47,7 @@ class Served:
         self.got: list[tuple[str, Any]] = []
         self.refusing = False
         self.url = ""
+        self._started: list[asyncio.subprocess.Process] = []
 
     def client(self, key: str | None = None) -> httpx.AsyncClient:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -61,7 +62,7 @@ class Served:
     async def started(self, *arguments: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
         """Start a command."""
         known = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", "CAESARION_URL": self.url}
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "tests.broker.command",
@@ -72,6 +73,15 @@ class Served:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+        self._started.append(process)
+        return process
+
+    async def end_commands(self) -> None:
+        """End what a test that failed left running."""
+        for process in self._started:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -98,5 +108,6 @@ async def product(folder: Path, triggers: Sequence[Trigger]) -> AsyncIterator[Se
         try:
             yield place
         finally:
+            await place.end_commands()
             await broker.aclose()
             await store.aclose()
