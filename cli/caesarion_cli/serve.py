@@ -14,6 +14,7 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from caesarion.adapters import tracing
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.key_file import key_file_of
@@ -37,6 +38,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         logging.getLogger().setLevel(settings.serving.log_level or "WARNING")
+        tracing.configure(os.environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, automation_of(settings, os.environ)))
     except CaesarionError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.background import Background
 from caesarion.adapters.local import LocalSandboxes
 from caesarion.adapters.sandbox_http import SandboxClient, SandboxClients
@@ -47,6 +48,7 @@ async def sessions(sandboxes: LocalSandboxes) -> AsyncIterator[Sessions]:
         sandboxes,
         clients,
         background,
+        Metrics(),
         max_sessions=0,
         max_kept_sessions=0,
         claim_timeout_s=DEADLINE_S,
@@ -426,6 +428,7 @@ async def test_who_asks_while_it_is_being_suspended_is_told_to_have_woken_it(
         sandboxes,
         clients,
         background,
+        Metrics(),
         max_sessions=0,
         max_kept_sessions=0,
         claim_timeout_s=DEADLINE_S,

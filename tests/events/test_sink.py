@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.background import Background
 from caesarion.adapters.sink import Announcer, HttpSink
@@ -70,7 +71,7 @@ async def listening() -> AsyncIterator[Listener]:
 
 @contextlib.asynccontextmanager
 async def sink_to(url: str, **overrides: str) -> AsyncIterator[HttpSink]:
-    sink = HttpSink(EventSettings(sink=url, overrides=overrides))
+    sink = HttpSink(EventSettings(sink=url, overrides=overrides), Metrics())
     try:
         yield sink
     finally:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.schedules import CronSource, read_schedules
 from caesarion.adapters.sink import HttpSink
 from caesarion.ids import LOCAL_PRINCIPAL
@@ -92,7 +93,7 @@ class NoTicks:
 
 async def two_nights(broker_url: str) -> None:
     """Send the ticks of two nights to a broker."""
-    clock, sink = ClockOfTwoNights(), HttpSink(EventSettings(sink=broker_url))
+    clock, sink = ClockOfTwoNights(), HttpSink(EventSettings(sink=broker_url), Metrics())
     ended = asyncio.Event()
 
     async def sleep(wait_s: float) -> None:

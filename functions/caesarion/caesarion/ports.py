@@ -13,6 +13,7 @@ from caesarion.ids import PrincipalId, SandboxName, SessionKey
 
 OrphanKind = Literal["sandbox", "session", "checkpoint"]
 SandboxState = Literal["starting", "ready", "suspended"]
+Start = Literal["own", "warm", "waited", "cold", "woken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Sandbox:
     """A session's sandbox as its platform knows it. `endpoint` is there unless it is suspended.
 
     `suspended_at` is when it was suspended; until somebody does that, one whose processes ended by themselves has none.
-    `stored`: a checkpoint of it was, so that its variables come back too.
+    `stored`: a checkpoint of it was, so that its variables come back too. `start` is how a claim came by it: it was the
+    session's `own`, or waited ready (`warm`) or nearly (`waited`), or had to be made (`cold`), or was `woken`.
     """
 
     name: SandboxName
@@ -48,6 +50,7 @@ class Sandbox:
     endpoint: Endpoint | None
     suspended_at: datetime | None = None
     stored: bool = False
+    start: Start = field(default="own", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from caesarion.adapters import tracing
 from caesarion.errors import CaesarionError, ModelError
 from caesarion.ids import new_id
 from caesarion_chat.model import (
@@ -239,7 +240,8 @@ class Agent:
         answer: Chunk = {"toolCallId": call.id, "providerExecuted": True}
         try:
             async with at_once:
-                result = await self._run(call, work)
+                with tracing.span(f"tool {call.name}", {"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.id}):
+                    result = await self._run(call, work)
         except ToolFailed as exc:
             work.emit({"type": "tool-output-error", **answer, "errorText": str(exc)})
             return await self._kept(call, f"Failed: {exc}", work), ()

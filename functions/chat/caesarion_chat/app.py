@@ -41,7 +41,7 @@ def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette
 
 def chat_routes(platform: Platform, settings: Settings) -> list[BaseRoute]:
     """Return the routes of this function, for an app of their own or beside those of others."""
-    endpoint = OpenAIModel(settings.model) if settings.model.configured else None
+    endpoint = OpenAIModel(settings.model, platform.metrics) if settings.model.configured else None
     if endpoint is not None:
         platform.on_close(endpoint.aclose)
     model: Model = endpoint or PlainPython()

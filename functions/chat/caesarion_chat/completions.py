@@ -27,6 +27,7 @@ from caesarion_chat.model import FinishReason, Message, Usage
 from caesarion_chat.openai_model import OpenAIModel
 from caesarion_chat.plain_python import HOW_TO_GIVE_A_KEY
 from caesarion_chat.prompt import LEFT_OUT, SYSTEM
+from caesarion_chat.reports import TurnReport, TurnReports
 from caesarion_chat.settings import Settings
 from caesarion_chat.tools import ToolContext
 from caesarion_chat.transcript import fitted
@@ -79,11 +80,17 @@ class CompletionTurn:
 
     async def drive(self) -> None:
         """Answer; the last chunk says how it ended."""
+        with self._of.reports.of(self._key, self._turn) as report:
+            await self._drive(report)
+
+    async def _drive(self, report: TurnReport) -> None:
         self.emit({"type": "start"})
         last: Chunk
         try:
-            last = finish(*await self._answered())
+            reason, report.usage = await self._answered()
+            report.result, last = reason, finish(reason, report.usage)
         except Stopped:
+            report.result = "stopped"
             last = {"type": "abort", "reason": STOPPED_REASON}
         except CaesarionError as exc:
             self.failure = exc
@@ -92,6 +99,8 @@ class CompletionTurn:
             logger.exception("completion failed")
             self.failure = CaesarionError("The platform failed. Its log says more.")
             last = {"type": "error", "errorText": self.failure.message}
+        if self.failure is not None:
+            report.result, report.failure = "error", self.failure.code
         self.emit(last)
 
     async def _answered(self) -> tuple[FinishReason, Usage]:
@@ -124,6 +133,7 @@ class Completions:
         self.platform = platform
         self.agent = agent
         self.settings = settings
+        self.reports = TurnReports(platform.metrics)
         self._model = model
 
     async def answer(self, http: Request, key: SessionKey, request: CompletionRequest) -> Response:

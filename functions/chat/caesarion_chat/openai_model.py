@@ -3,10 +3,14 @@
 import asyncio
 import contextlib
 import importlib
+import logging
 import sys
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from caesarion.adapters import tracing
+from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.errors import ModelError
 from caesarion_chat.model import (
     Finished,
@@ -23,6 +27,8 @@ from caesarion_chat.settings import ModelSettings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+logger = logging.getLogger(__name__)
 
 RETRIES = 2  # with the provider's own Retry-After, see the SDK
 CONNECT_TIMEOUT_S = 10.0
@@ -46,8 +52,15 @@ class ModelRefused(ModelError):
 class OpenAIModel:
     """The endpoint of the settings. To be used from one event loop."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, metrics: Metrics) -> None:
         self._settings = settings
+        self._durations = metrics.durations(
+            "caesarion_model_call_duration_seconds", "Time from a request to the model to its end.", "result"
+        )
+        self._first_tokens = metrics.durations(
+            "caesarion_model_first_token_seconds", "Time from a streamed request to the model to its first chunk."
+        )
+        self._tokens = metrics.counter("caesarion_model_tokens", "Tokens that the model told of, by kind.", "kind")
         self._client: AsyncOpenAI | None = None
 
     async def stream(
@@ -100,6 +113,7 @@ class OpenAIModel:
         from openai import AsyncStream
 
         begun = False
+        call = _Call(self, body["model"])
         try:
             async with asyncio.timeout(self._settings.timeout_s):  # all tries together: the user sees one silence
                 answer = await client.post(
@@ -115,20 +129,37 @@ class OpenAIModel:
                     async with asyncio.timeout(self._settings.timeout_s):
                         document = await anext(iterator, None)
                     if document is None:
+                        call.end("ok")
                         return
+                    if not begun:
+                        call.saw_answer()
                     begun = True
                     if isinstance(document, dict):
+                        call.count(document.get("usage"))
                         yield document
         except Exception as exc:
-            raise self._told(exc, begun=begun) from exc
+            error = self._told(exc, begun=begun)
+            call.end(error.code)
+            raise error from exc
+        finally:
+            call.end("left")
 
     async def whole(self, body: dict[str, Any]) -> Any:
         """Return the SDK's completion of a request that is not streamed. Raises ModelError."""
         client = await self._opened()
+        call = _Call(self, body["model"])
         try:
-            return await client.chat.completions.create(**{**body, "stream": False})
+            completion = await client.chat.completions.create(**{**body, "stream": False})
+            if completion.usage is not None:
+                call.count(completion.usage.model_dump())
+            call.end("ok")
+            return completion
         except Exception as exc:
-            raise self._told(exc) from exc
+            error = self._told(exc)
+            call.end(error.code)
+            raise error from exc
+        finally:
+            call.end("left")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -171,6 +202,45 @@ class OpenAIModel:
         """Return the endpoint's own words, without the key: some say which one they were given."""
         words, key = _words(exc), self._settings.api_key.reveal()
         return words.replace(key, "***") if key else words
+
+
+class _Call:
+    """One request to the model, as operators are told of it."""
+
+    def __init__(self, model: OpenAIModel, name: str) -> None:
+        self._model = model
+        self._name = name
+        self._began_s = time.perf_counter()
+        self._ended = False
+        attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": name}
+        self._span = tracing.start(f"chat {name}", attributes, kind="client")
+
+    def saw_answer(self) -> None:
+        """Note that the answer has begun."""
+        self._model._first_tokens.add(time.perf_counter() - self._began_s)
+        self._span.event("first token")
+
+    def count(self, usage: object) -> None:
+        """Count tokens, where the endpoint says how many there were."""
+        if not isinstance(usage, dict):
+            return
+        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        self._model._tokens["prompt",] += prompt
+        self._model._tokens["completion",] += completion
+        self._span.set({"gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": completion})
+
+    def end(self, result: str) -> None:
+        """Tell how it ended: `ok`, `left` by who asked, or the failure's name. Later calls change nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        duration_s = time.perf_counter() - self._began_s
+        self._model._durations.add(duration_s, result)
+        if result not in ("ok", "left"):
+            self._span.fail(result)
+            facts = {"model": self._name, "code": result, "duration_ms": round(duration_s * 1000, 2)}
+            logger.warning("model call failed", extra=facts)
+        self._span.end()
 
 
 class _Pairs:

@@ -20,6 +20,7 @@ from caesarion_chat.files import listing, listing_text, versions
 from caesarion_chat.journal import TurnJournal, chunks_of, history, is_driven, signal_stop
 from caesarion_chat.model import FinishReason, Message, Usage
 from caesarion_chat.prompt import LEFT_OUT, SYSTEM
+from caesarion_chat.reports import TurnReport, TurnReports
 from caesarion_chat.settings import Settings
 from caesarion_chat.tools import ToolContext
 from caesarion_chat.transcript import Failure, Turn, closed, fitted
@@ -51,6 +52,7 @@ class Turns:
         self.runs = platform.runs
         self.agent = agent
         self.settings = settings
+        self.reports = TurnReports(platform.metrics)
         self._background = platform.background
         self._driven: dict[SessionKey, DrivenTurn] = {}
 
@@ -249,6 +251,10 @@ class DrivenTurn:
 
     async def drive(self, *, prepared: bool) -> None:
         """Answer, and end the stream and the record with how it went."""
+        with self._turns.reports.of(self._key, self.id) as report:
+            await self._drive(report, prepared=prepared)
+
+    async def _drive(self, report: TurnReport, *, prepared: bool) -> None:
         if not prepared:
             self._preparing = asyncio.ensure_future(self._prepare_new())
         self.emit({"type": "start", "messageId": self.id, "messageMetadata": {"turn": self.id}})
@@ -259,12 +265,12 @@ class DrivenTurn:
             ended, usage = await self._answered()
             await self._prepared()
             reason, last = str(ended), finish(ended, usage, turn=self.id)
+            report.usage = usage
         except Stopped:
             reason, last = "stopped", {"type": "abort", "reason": STOPPED_REASON}
         except CaesarionError as exc:
             reason, last = "error", {"type": "error", "errorText": exc.message}
             self._failure = Failure(exc.code, exc.message, exc.retryable, exc.retry_after_s)
-            logger.info("turn failed", extra={"turn": self.id, "code": exc.code})
         except asyncio.CancelledError:
             self.emit({"type": "error", "errorText": "The function is being stopped. Ask again."})
             if self._preparing is not None:
@@ -277,6 +283,8 @@ class DrivenTurn:
             text = f"The platform failed; its log says more under {error_id}."
             reason, last = "error", {"type": "error", "errorText": text}
             self._failure = Failure("internal", text, retryable=True)
+        report.result = reason
+        report.failure = self._failure.code if self._failure is not None else None
         await self._end(reason, last)
 
     async def _end(self, reason: str, last: Chunk) -> None:

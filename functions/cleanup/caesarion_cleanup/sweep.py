@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+from caesarion.adapters import tracing
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.events import json_bytes
 from caesarion.adapters.sandbox_http import SandboxClient
@@ -21,7 +22,7 @@ from caesarion.clock import parse_rfc3339, rfc3339
 from caesarion.errors import SandboxUnavailable
 from caesarion.events import JSON_TYPE, SANDBOX_REMOVED, SANDBOX_SUSPENDED, Event, event_digest
 from caesarion.ids import SessionKey
-from caesarion.ports import Endpoint, ObjectStore, Orphan, Sandbox, Sandboxes, StoredObject
+from caesarion.ports import Endpoint, ObjectStore, Orphan, Sandbox, Sandboxes, SandboxState, StoredObject
 from caesarion.settings import SweepSettings
 from caesarion_cleanup.rules import Remove, Seen, Suspend, Use, could_be_due, decide, due_orphans, expired
 from caesarion_cleanup.suspensions import Suspensions, wait_a_while
@@ -37,6 +38,7 @@ SUSPEND_DEADLINE_S = 180.0
 REMOVES_AT_ONCE = 8
 REMOVE_DEADLINE_S = 120.0
 LIST_DEADLINE_S = 120.0
+STATES = get_args(SandboxState)
 ACTIONS = ("suspended", "removed", "spared_busy", "failed", "orphans_removed", "expired_results")
 
 Ask = Callable[[Endpoint], Awaitable[Use]]
@@ -109,6 +111,11 @@ class Sweeper:
         metrics.gauge(
             "caesarion_sweep_ended_timestamp_seconds", "End of the last sweep, 0 before it.", lambda: self._ended_s
         )
+        self._states: Counter[str] = Counter()
+        metrics.gauges(
+            "caesarion_sandboxes", "Sandboxes of sessions by state, as the last sweep saw them.", "state",
+            lambda: {state: self._states[state] for state in STATES},
+        )  # fmt: skip
         metrics.gauge("caesarion_sweep_duration_seconds", "Duration of the last sweep.", lambda: self._took_s)
 
     async def sweep(self) -> Report:
@@ -120,6 +127,7 @@ class Sweeper:
         now = self.now()
         done: Counter[str] = Counter()
         listed = await self._list()
+        self._states = Counter(sandbox.state for sandbox in listed)
         decisions = decide(await self._look(listed, now), now, self._policy)
         done["spared_busy"] += decisions.busy
         done["failed"] += decisions.unreachable + len(decisions.stuck)
@@ -180,16 +188,20 @@ class Sweeper:
 
     async def _suspend(self, decided: Suspend) -> str:
         sandbox = decided.sandbox
-        if not await self._sandboxes.suspend(sandbox.key, unused_since=decided.unused_since):
-            return "spared_busy"
-        self._tell(SANDBOX_SUSPENDED, sandbox, decided.reason, decided.unused_since, decided.idle_s)
+        began_s = time.perf_counter()
+        with tracing.span("suspend", {"caesarion.session": sandbox.key.session}):
+            if not await self._sandboxes.suspend(sandbox.key, unused_since=decided.unused_since):
+                return "spared_busy"
+        took_s = time.perf_counter() - began_s
+        self._tell(SANDBOX_SUSPENDED, sandbox, decided.reason, decided.unused_since, took_s, decided.idle_s)
         return "suspended"
 
     async def _remove(self, decided: Remove) -> str:
         sandbox = decided.sandbox
+        began_s = time.perf_counter()
         if not await self._sandboxes.release(sandbox.key, suspended_since=decided.suspended_since):
             return "spared_busy"
-        self._tell(SANDBOX_REMOVED, sandbox, "expired", decided.suspended_since)
+        self._tell(SANDBOX_REMOVED, sandbox, "expired", decided.suspended_since, time.perf_counter() - began_s)
         return "removed"
 
     async def _remove_orphan(self, orphan: Orphan) -> str | None:
@@ -202,12 +214,14 @@ class Sweeper:
         await self._store.delete(old.path)
         return "expired_results"
 
-    def _tell(self, kind: str, sandbox: Sandbox, reason: str, since: datetime, idle_s: float | None = None) -> None:
+    def _tell(
+        self, kind: str, sandbox: Sandbox, reason: str, since: datetime, took_s: float, idle_s: float | None = None
+    ) -> None:
         """Log and announce what was done. Two sweeps that did the same make the same event."""
         data: dict[str, Any] = {"session": sandbox.key.session, "sandbox": sandbox.name, "reason": reason}
         if idle_s is not None:
             data["idle_s"] = round(idle_s, 3)
-        logger.info(kind.rpartition(".")[2], extra={**_facts(sandbox), **data})
+        logger.info(kind.rpartition(".")[2], extra={**_facts(sandbox), **data, "duration_ms": round(took_s * 1000, 2)})
         event = Event(
             id=event_digest(kind, f"{sandbox.key.digest} {rfc3339(since)}"),
             source=f"/sessions/{sandbox.key.session}",

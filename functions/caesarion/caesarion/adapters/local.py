@@ -22,10 +22,12 @@ from caesarion.adapters.sandbox_http import SandboxClient
 from caesarion.clock import parse_rfc3339, rfc3339
 from caesarion.errors import SandboxUnavailable, SessionNotFound
 from caesarion.ids import PrincipalId, SandboxName, SessionId, SessionKey
-from caesarion.ports import Endpoint, ObjectStore, Orphan, Sandbox, SandboxState, SessionSpec
+from caesarion.ports import Endpoint, ObjectStore, Orphan, Sandbox, SandboxState, SessionSpec, Start
 from caesarion.settings import LocalSettings, SandboxSettings
 
 logger = logging.getLogger(__name__)
+
+_HALF_GIVEN: Start = "waited"  # taken from the pool by somebody who ended before it was handed over
 
 REMOVALS_AT_ONCE = 16
 WAKING_DEADLINE_S = 900.0
@@ -188,7 +190,7 @@ class LocalSandboxes:
                 claim = await asyncio.to_thread(self._home.claim, key.digest)
                 if claim is None or not claim.stored:
                     return None
-                return await self._settled(key, await self._restore(key, claim))
+                return replace(await self._settled(key, await self._restore(key, claim)), start="woken")
         except TimeoutError as exc:
             message = f"The session could not be restored within {WAKING_DEADLINE_S:g} s."
             raise SandboxUnavailable(message, retry_after_s=5) from exc
@@ -200,15 +202,18 @@ class LocalSandboxes:
         if claim is None or not claim.session:
             if spec is None:
                 raise _not_found(key)
-            name = claim.name if claim is not None else await self._pool.give(key.digest, deadline_s)
+            if claim is not None:
+                name, start = claim.name, _HALF_GIVEN
+            else:
+                name, start = await self._pool.give(key.digest, deadline_s)
             claim = Claim(name, key.principal, key.session, _now(), spec.idle_timeout_s, dict(spec.env))
             await self._hand_over(claim)
-        elif claim.stored:
+            return replace(await self._settled(key, claim), start=start)
+        if claim.stored:
             return None
-        else:
-            await self._revive(key, claim, deadline_s)
-            await self._hand_over(claim)
-        return await self._settled(key, claim)
+        await self._revive(key, claim, deadline_s)
+        await self._hand_over(claim)
+        return replace(await self._settled(key, claim), start="woken")
 
     async def _settled(self, key: SessionKey, claim: Claim) -> Sandbox:
         """Write down that the sandbox of this claim is in use, and return it."""
@@ -239,7 +244,7 @@ class LocalSandboxes:
     async def _restore(self, key: SessionKey, claim: Claim) -> Claim:
         """Return the claim of a suspended session on a sandbox that its checkpoint was restored in."""
         waking = key.digest + WAKING
-        name = await self._pool.give(waking, START_DEADLINE_S)
+        name, _ = await self._pool.give(waking, START_DEADLINE_S)
         claimed = replace(claim, name=name, stored=False, suspended_at="")
         try:
             async with self._locks.held(name):  # for a moment it is told by two files of which one changes and one goes

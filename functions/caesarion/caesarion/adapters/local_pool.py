@@ -11,7 +11,7 @@ from caesarion.adapters.local_machine import Machine
 from caesarion.adapters.local_record import Claim, Home, Record
 from caesarion.adapters.sandbox_http import SandboxClient
 from caesarion.errors import CaesarionError, SandboxUnavailable
-from caesarion.ports import Endpoint
+from caesarion.ports import Endpoint, Start
 
 logger = logging.getLogger(__name__)
 
@@ -59,19 +59,22 @@ class Pool:
             if self._failure is not None:
                 raise self._failure
 
-    async def give(self, slot: str, deadline_s: float) -> str:
-        """Write a sandbox into a slot and return its name: one that waits or else the next one that is ready."""
+    async def give(self, slot: str, deadline_s: float) -> tuple[str, Start]:
+        """Write a sandbox into a slot and return its name: one that waits or else the next one that is ready.
+
+        With it comes which of them it was.
+        """
         name = await asyncio.to_thread(self._home.take, slot, self._machine.template)
         self._wanted.set()
         if name is not None:
-            return name
+            return name, "warm"
         async with self.starts:
             name = await asyncio.to_thread(self._home.take, slot, self._machine.template)
             if name is not None:
-                return name
+                return name, "waited"
             async with self._made(deadline_s) as record:
                 await asyncio.to_thread(self._home.write_claim, slot, Claim(record.name))
-                return record.name
+                return record.name, "cold"
 
     async def discard(self, name: str) -> None:
         """End a sandbox and remove its files, wherever it is. Idempotent."""
@@ -87,6 +90,7 @@ class Pool:
             if not held or not await asyncio.to_thread(self._is_unowned, name):
                 return False
             await to_the_end(self._discard(name))
+            self._wanted.set()  # it may have waited here until somebody took it out
             return True
 
     def endpoint(self, name: str) -> Endpoint:

@@ -57,6 +57,7 @@ class Platform:
             sandboxes,
             self._clients,
             self.background,
+            self.metrics,
             max_sessions=quotas.max_sessions,
             max_kept_sessions=quotas.max_kept_sessions,
             claim_timeout_s=serving.claim_timeout_s,
@@ -112,6 +113,6 @@ class Platform:
     def _sink_of_settings(self) -> Sink | None:
         if not self.events.sink:
             return None
-        sink = HttpSink(self.events)
+        sink = HttpSink(self.events, self.metrics)
         self._closing.append(sink.aclose)
         return sink

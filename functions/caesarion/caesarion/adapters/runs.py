@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from caesarion.adapters import tracing
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.background import Background
 from caesarion.adapters.quotas import Slots
@@ -16,6 +18,8 @@ from caesarion.errors import CaesarionError, NotFound, SandboxUnavailable, Sessi
 from caesarion.ids import ExecutionId, SessionKey
 from caesarion.outputs import Error, Finished, Output, encode_output
 from caesarion.ports import Sandbox
+
+logger = logging.getLogger(__name__)
 
 AFTER_ALL = 10**14
 RESUMED_AT_MOST = 3
@@ -44,7 +48,13 @@ class Runs:
         self._sessions = sessions
         self._slots = slots
         self._background = background
-        self._metrics = metrics
+        self.ended = metrics.counter("caesarion_executions", "Executions that finished, by status.", "status")
+        self.first_outputs = metrics.durations(
+            "caesarion_execution_first_output_seconds", "Time from the request to run code to its first output or end."
+        )
+        self.durations = metrics.durations(
+            "caesarion_execution_duration_seconds", "Time from the request to run code to its end."
+        )
 
     async def begin(
         self, sandbox: Sandbox, request: RunRequest, *, after: int = 0, only_there: bool = False
@@ -57,21 +67,24 @@ class Runs:
         """
         key = sandbox.key
         joins = request.keyed and await self._is_known(key, request.id)
-        release = None if joins else await self._slots.acquire(key.principal)
+        begun = None if joins else await self._begun(key, request)
         document: dict[str, Any] = {"id": request.id, "code": request.code, "context": request.context}
         if request.timeout_s is not None:
             document["timeout_s"] = request.timeout_s
         if request.variables:
             document["variables"] = request.variables
-        following = Following(self, key, request.id, after=after, release=release)
+        following = Following(self, key, request.id, after=after, begun=begun)
         try:
-            if after:
-                await self._sessions.call(key, "POST", "/v1/executions", params={"detach": 1}, document=document)
-                await following.open_outputs()
-            else:
-                await following.open("POST", "/v1/executions", document=document, seen=sandbox, only_seen=only_there)
-        except BaseException:
-            await following.aclose(begun=False)
+            with begun.span.current() if begun is not None else contextlib.nullcontext():
+                if after:
+                    await self._sessions.call(key, "POST", "/v1/executions", params={"detach": 1}, document=document)
+                    await following.open_outputs()
+                else:
+                    await following.open(
+                        "POST", "/v1/executions", document=document, seen=sandbox, only_seen=only_there
+                    )
+        except BaseException as error:
+            await following.aclose(refused=error)
             raise
         return following
 
@@ -80,8 +93,8 @@ class Runs:
         following = Following(self, key, execution, after=after)
         try:
             await following.open_outputs()
-        except BaseException:
-            await following.aclose(begun=False)
+        except BaseException as error:
+            await following.aclose(refused=error)
             raise
         return following
 
@@ -94,7 +107,18 @@ class Runs:
             return False
         return True
 
-    def _hold(self, key: SessionKey, execution: ExecutionId, release: Callable[[], None]) -> None:
+    async def _begun(self, key: SessionKey, request: RunRequest) -> "_Begun":
+        attributes = {"caesarion.session": key.session, "caesarion.execution": request.id}
+        span = tracing.start("execution", {**attributes, "caesarion.code_chars": len(request.code)})
+        began_s = time.perf_counter()
+        try:
+            return _Begun(self, key, request.id, span, began_s, await self._slots.acquire(key.principal))
+        except BaseException as error:
+            span.fail(tracing.code_of(error))
+            span.end()
+            raise
+
+    def _hold(self, key: SessionKey, execution: ExecutionId, begun: "_Begun") -> None:
         """Keep a slot until an execution that nobody reads has ended, and count it then."""
 
         async def until_ended() -> None:
@@ -105,11 +129,57 @@ class Runs:
                         async for _ in answer.chunks():
                             pass
                     _, summary = await self._sessions.call(key, "GET", f"/v1/executions/{execution}")
-                    self._metrics.count_execution(summary["status"])
+                    begun.end(summary["status"])
             finally:
-                release()
+                begun.let_go()
 
         self._background.start(until_ended(), name="hold slot")
+
+
+class _Begun:
+    """An execution that was begun here: its slot, and what operators are told of it."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        key: SessionKey,
+        execution: ExecutionId,
+        span: tracing.Span,
+        began_s: float,
+        release: Callable[[], None],
+    ) -> None:
+        self.span = span
+        self._runs = runs
+        self._ids = {"session": key.session, "principal": key.principal, "execution": execution}
+        self._began_s = began_s
+        self._first_output_s: float | None = None
+        self._release = release
+
+    def saw_output(self) -> None:
+        """Note the first output; later ones change nothing."""
+        if self._first_output_s is None:
+            self._first_output_s = time.perf_counter() - self._began_s
+            self._runs.first_outputs.add(self._first_output_s)
+            self.span.event("first output")
+
+    def end(self, status: str) -> None:
+        """Tell how the execution ended, and give the slot back."""
+        duration_s = time.perf_counter() - self._began_s
+        self._runs.ended[status,] += 1
+        self._runs.durations.add(duration_s)
+        self.span.set({"caesarion.status": status})
+        facts: dict[str, object] = {"status": status, "duration_ms": round(duration_s * 1000, 2)}
+        if self._first_output_s is not None:
+            facts["first_output_ms"] = round(self._first_output_s * 1000, 2)
+        logger.info("execution ended", extra={**self._ids, **facts})
+        self.let_go()
+
+    def let_go(self, refused: BaseException | None = None) -> None:
+        """Give the slot back, also when it is not known how the execution ended. Idempotent."""
+        if refused is not None:
+            self.span.fail(tracing.code_of(refused))
+        self.span.end()
+        self._release()
 
 
 class Following:
@@ -122,14 +192,14 @@ class Following:
         execution: ExecutionId,
         *,
         after: int,
-        release: Callable[[], None] | None = None,
+        begun: _Begun | None = None,
     ) -> None:
         self.execution = execution
         self.finished = False
         self.lost: CaesarionError | None = None
         self._runs = runs
         self._key = key
-        self._release = release
+        self._begun = begun
         self._last_seq = after
         self._stack = contextlib.AsyncExitStack()
         self._blocks: AsyncIterator[bytes] | None = None
@@ -187,14 +257,14 @@ class Following:
         self._first = await anext(self._blocks, None)
         return self._first is None
 
-    async def aclose(self, *, begun: bool = True) -> None:
-        """Stop reading. The execution goes on, and its slot stays taken until it ends."""
+    async def aclose(self, *, refused: BaseException | None = None) -> None:
+        """Stop reading. Unless it was `refused` the execution goes on, and its slot stays taken until it ends."""
         await self._stack.aclose()
-        if self._release is not None:
-            if begun and not self.finished:
-                self._runs._hold(self._key, self.execution, self._release)
+        if self._begun is not None:
+            if refused is None and not self.finished:
+                self._runs._hold(self._key, self.execution, self._begun)
             else:
-                self._release()
+                self._begun.let_go(refused)
 
     async def _wanted(self) -> AsyncIterator[bytes]:
         """Yield from the answer that is open, or from a new one when that broke off."""
@@ -217,11 +287,12 @@ class Following:
         found = _LINE.match(block, start)
         if found is not None:
             self._last_seq = int(found[1])
+            if self._begun is not None:
+                self._begun.saw_output()
             if found[2] == b"finished":
                 self.finished = True
-                if self._release is not None:  # before the client has the line and begins something else
-                    self._runs._metrics.count_execution(json.loads(block[start:])["status"])
-                    self._release()
+                if self._begun is not None:  # before the client has the line and begins something else
+                    self._begun.end(json.loads(block[start:])["status"])
 
     def _last_words(self, lost: CaesarionError, reason: str) -> bytes:
         self.lost = lost

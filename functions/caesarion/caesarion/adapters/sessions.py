@@ -2,19 +2,25 @@
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from caesarion.adapters import tracing
+from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.background import Background
 from caesarion.adapters.events import json_bytes
 from caesarion.adapters.sandbox_http import Answer, Params, SandboxClients, SandboxUnreachable
 from caesarion.adapters.sink import Announcer
 from caesarion.clock import parse_rfc3339, rfc3339
-from caesarion.errors import QuotaExceeded, SandboxUnavailable, SessionNotFound
+from caesarion.errors import CaesarionError, QuotaExceeded, SandboxUnavailable, SessionNotFound
 from caesarion.events import JSON_TYPE, SANDBOX_CLAIMED, SESSION_CLOSED, Event, event_digest
 from caesarion.ids import PrincipalId, SessionKey, new_id
 from caesarion.ports import Endpoint, Sandbox, Sandboxes, SessionSpec
+
+logger = logging.getLogger(__name__)
 
 STATUS_DEADLINE_S = 2.0
 ANSWER_DEADLINE_S = 60.0
@@ -39,6 +45,7 @@ class Sessions:
         sandboxes: Sandboxes,
         clients: SandboxClients,
         background: Background,
+        metrics: Metrics,
         *,
         max_sessions: int,
         max_kept_sessions: int,
@@ -52,6 +59,9 @@ class Sessions:
         self._max_kept_sessions = max_kept_sessions
         self._claim_timeout_s = claim_timeout_s
         self._announcer = announcer
+        self._durations = metrics.durations(
+            "caesarion_claim_duration_seconds", "Time from a claim to the session's ready sandbox.", "start"
+        )
         self._claims: dict[tuple[SessionKey, bool], asyncio.Task[Sandbox]] = {}
         self._admitted: set[SessionKey] = set()
 
@@ -99,8 +109,13 @@ class Sessions:
         claims = {task for (claimed, _), task in self._claims.items() if claimed == key}
         if claims:
             await asyncio.wait(claims)
+        began_s = time.perf_counter()
         closed = await self._sandboxes.get(key) if self._announcer.heard else None
         await self._sandboxes.release(key)
+        logger.info(
+            "released",
+            extra={"session": key.session, "principal": key.principal, "duration_ms": _ms_since(began_s)},
+        )
         if closed is not None:
             event = lifecycle_event(SESSION_CLOSED, closed, "closed", since=closed.created_at)
             self._announcer.announce(event, key.principal)
@@ -203,6 +218,24 @@ class Sessions:
         return task
 
     async def _claim_admitted(self, key: SessionKey, spec: SessionSpec | None) -> Sandbox:
+        began_s = time.perf_counter()
+        ids = {"session": key.session, "principal": key.principal}
+        with tracing.span("claim", {"caesarion.session": key.session}) as span:
+            try:
+                sandbox = await self._claim_counted(key, spec)
+            except CaesarionError as error:
+                if not isinstance(error, SessionNotFound):
+                    self._durations.add(time.perf_counter() - began_s, "failed")
+                    logger.warning("claim failed", extra={**ids, "code": error.code, "duration_ms": _ms_since(began_s)})
+                raise
+            self._durations.add(time.perf_counter() - began_s, sandbox.start)
+            span.set({"caesarion.start": sandbox.start, "caesarion.sandbox": sandbox.name})
+        level = logging.DEBUG if sandbox.start == "own" else logging.INFO
+        facts = {"sandbox": sandbox.name, "start": sandbox.start, "duration_ms": _ms_since(began_s)}
+        logger.log(level, "claimed", extra={**ids, **facts})
+        return sandbox
+
+    async def _claim_counted(self, key: SessionKey, spec: SessionSpec | None) -> Sandbox:
         await self._admit(key)
         try:
             before = await self._sandboxes.get(key) if self._announcer.heard else None
@@ -278,6 +311,10 @@ def lifecycle_event(kind: str, sandbox: Sandbox, reason: str, *, since: datetime
         datacontenttype=JSON_TYPE,
         data=json_bytes(data),
     )
+
+
+def _ms_since(began_s: float) -> float:
+    return round((time.perf_counter() - began_s) * 1000, 2)
 
 
 def _is_ready(sandbox: Sandbox) -> bool:

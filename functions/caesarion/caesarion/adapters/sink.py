@@ -5,13 +5,16 @@ import importlib
 import logging
 import sys
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from caesarion.adapters import tracing
+from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.adapters.background import Background
 from caesarion.adapters.events import binary
 from caesarion.errors import CaesarionError, SandboxUnavailable
-from caesarion.events import Event
+from caesarion.events import Event, told_type
 from caesarion.ids import PrincipalId
 from caesarion.ports import Sink
 from caesarion.settings import EventSettings
@@ -24,14 +27,16 @@ logger = logging.getLogger(__name__)
 SEND_TIMEOUT_S = 10.0
 MAX_WAITING = 1000
 RETRY_DELAYS_S = (0.5, 2.0)
-TRACE = ("traceparent", "tracestate")
 
 
 class HttpSink:
     """Sends events to an address in binary mode, as Knative's senders do. To be used from one event loop."""
 
-    def __init__(self, settings: EventSettings) -> None:
+    def __init__(self, settings: EventSettings, metrics: Metrics) -> None:
         self._url = settings.sink
+        self._sent = metrics.counter(
+            "caesarion_events_sent", "Attempts to send an event to the sink.", "type", "result"
+        )
         self._overrides = settings.overrides
         self._session: aiohttp.ClientSession | None = None
 
@@ -45,11 +50,25 @@ class HttpSink:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=SEND_TIMEOUT_S), cookie_jar=aiohttp.DummyCookieJar()
             )
+        event = traced(event)
         event = replace(event, extensions={**event.extensions, **self._overrides})
         headers, body = binary(event)
-        headers |= {name: event.extensions[name] for name in TRACE if name in event.extensions}
+        above = {name: event.extensions[name] for name in tracing.HEADERS if name in event.extensions}
+        attributes = {"cloudevents.event_id": event.id, "cloudevents.event_type": event.type}
+        with tracing.span("send event", attributes, kind="producer", parent=above):
+            headers |= tracing.handed_on()
+            try:
+                await self._post(self._session, headers, body)
+            except SandboxUnavailable:
+                self._sent[told_type(event.type), "failed"] += 1
+                raise
+            self._sent[told_type(event.type), "accepted"] += 1
+
+    async def _post(self, session: "aiohttp.ClientSession", headers: Mapping[str, str], body: bytes) -> None:
+        import aiohttp
+
         try:
-            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 status = answer.status
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             raise SandboxUnavailable("The sink for events cannot be reached.", code="sink_unavailable") from exc
@@ -60,6 +79,13 @@ class HttpSink:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+
+def traced(event: Event) -> Event:
+    """Return an event with the trace in which it came to be, where it has none (CloudEvents, distributed tracing)."""
+    if "traceparent" in event.extensions or not (trace := tracing.handed_on()):
+        return event
+    return replace(event, extensions=dict(sorted({**event.extensions, **trace}.items())))
 
 
 class Announcer:
@@ -84,7 +110,7 @@ class Announcer:
         if len(self._waiting) >= self._max_waiting:
             _dropped(event, "too many wait")
             return
-        self._waiting.append((event, principal))
+        self._waiting.append((traced(event), principal))
         if self._sending is None or self._sending.done():
             self._sending = self._background.start(self._send_all(self._sink), name="announce")
 

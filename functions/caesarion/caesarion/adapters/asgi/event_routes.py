@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from caesarion.adapters.asgi.bodies import read_limited
+from caesarion.adapters.asgi.facts import facts_of
 from caesarion.adapters.asgi.routes import resource
 from caesarion.adapters.events import BATCH, STRUCTURED, Mode, at_index, batch, binary, decode, structured
 from caesarion.errors import (
@@ -26,7 +27,7 @@ from caesarion.errors import (
     SandboxUnavailable,
     Unprocessable,
 )
-from caesarion.events import Event, event_digest
+from caesarion.events import Event, event_digest, told_type
 from caesarion.logs import bound
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def event_route(
                     check(event)
             except CaesarionError as exc:
                 error = told_to_broker(exc)
+                _note(request, event, "refused")
                 raise (at_index(error, index) if received.mode == "batch" else error) from exc
         replies = await _handled(request, events, handle, in_batch=received.mode == "batch")
         if carries:
@@ -111,8 +113,17 @@ async def _handled(request: Request, events: list[Event], handle: Handle, *, in_
 
     async def one(event: Event) -> Event | None:
         async with at_once:
-            with bound(event=event_digest(event.source, event.id), event_type=event.type[:200]):
-                return await handle(request, event)
+            result = "failed"
+            try:
+                with bound(event=event_digest(event.source, event.id), event_type=event.type[:200]):
+                    reply = await handle(request, event)
+                result = "replied" if reply is not None else "accepted"
+                return reply
+            except CaesarionError as exc:
+                result = "failed" if told_to_broker(exc).retryable else "refused"
+                raise
+            finally:
+                _note(request, event, result)
 
     if not in_batch:
         try:
@@ -129,6 +140,10 @@ async def _handled(request: Request, events: list[Event], handle: Handle, *, in_
     if failures:
         raise max(failures, key=lambda error: error.retryable)
     return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+def _note(request: Request, event: Event, result: str) -> None:
+    facts_of(request.scope).events.append((told_type(event.type), result))
 
 
 def _response(replies: list[Event], mode: Mode) -> Response:

@@ -12,15 +12,20 @@ _KEY = "caesarion"
 
 @dataclass(slots=True)
 class Facts:
-    """Facts of one request. `id` is the error's id too; `headers` go out with the answer, whatever it is."""
+    """Facts of one request. `id` is the error's id too, and `code` its name; `headers` go out with any answer.
+
+    `events` are those it brought, by type and by what became of each.
+    """
 
     id: str
     principal: PrincipalId | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body_read: bool = False
     status: int | None = None
+    code: str | None = None
     sent_bytes: int = 0
     received_bytes: int = 0
+    events: list[tuple[str, str]] = field(default_factory=list)
 
 
 def put_facts(scope: Scope, facts: Facts) -> None:

@@ -44,6 +44,7 @@ async def send_failure(exc: Exception, scope: Scope, receive: Receive, send: Sen
     """
     error = as_error(exc, scope)
     facts = facts_of(scope)
+    facts.code = error.code
     body = json.dumps(error_body(error, facts.id)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if error.retryable or error.retry_after_s is not None:

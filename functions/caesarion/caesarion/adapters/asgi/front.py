@@ -1,7 +1,6 @@
 """The outermost stage of every function: an id, a log line, a count and, when something fails, the one error shape."""
 
 import logging
-import re
 import time
 from typing import Any
 
@@ -9,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from caesarion.adapters import tracing
 from caesarion.adapters.asgi.facts import Facts, put_facts
 from caesarion.adapters.asgi.failures import send_failure
 from caesarion.adapters.asgi.metrics import Metrics
@@ -18,8 +18,8 @@ from caesarion.logs import bound
 
 logger = logging.getLogger(__name__)
 
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 LEFT = 499
+UNTRACED = ("/health/", "/metrics")
 HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -29,6 +29,9 @@ class Front:
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._events = metrics.counter(
+            "caesarion_events", "Events taken, by type and by what became of them.", "type", "result"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,7 +40,7 @@ class Front:
         facts = Facts(new_id("r"))
         put_facts(scope, facts)
         began_s = time.perf_counter()
-        ids: dict[str, Any] = {"request": facts.id, **_trace(scope)}
+        span = _span(scope, facts)
 
         async def receive_counted() -> Message:
             message = await receive()
@@ -53,12 +56,12 @@ class Front:
             await send(message)
 
         self._metrics.requests_in_flight += 1
-        with bound(**ids):
+        with span.current(), bound(request=facts.id, **_trace()):
             try:
                 await self._answered(scope, receive_counted, send_noted, facts)
             finally:
                 self._metrics.requests_in_flight -= 1
-                self._note(scope, facts, time.perf_counter() - began_s)
+                self._note(scope, facts, time.perf_counter() - began_s, span)
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send, facts: Facts) -> None:
         try:
@@ -73,10 +76,16 @@ class Front:
             if facts.status is None:
                 await send_failure(exc, scope, receive, send)
 
-    def _note(self, scope: Scope, facts: Facts, duration_s: float) -> None:
+    def _note(self, scope: Scope, facts: Facts, duration_s: float, span: tracing.Span) -> None:
         route = getattr(scope.get("route"), "path", "(none)")
         status = facts.status or LEFT
         self._metrics.count_request(scope["method"], route, status, duration_s)
+        self._events.update(facts.events)
+        span.name(f"{scope['method']} {route}")
+        span.set({"http.route": route, "http.response.status_code": status, "enduser.id": facts.principal})
+        if status >= 500:
+            span.fail(facts.code or str(status))
+        span.end()
         logger.log(
             logging.DEBUG if route.startswith("/health/") else logging.INFO,
             "request",
@@ -88,6 +97,7 @@ class Front:
                 "received_bytes": facts.received_bytes,
                 "sent_bytes": facts.sent_bytes,
                 "principal": facts.principal,
+                **({"code": facts.code} if facts.code is not None else {}),
             },
         )
 
@@ -99,8 +109,23 @@ def _completed(headers: Any, facts: Facts) -> list[tuple[bytes, bytes]]:
     return [*given, *facts.headers, (b"x-request-id", facts.id.encode())]
 
 
-def _trace(scope: Scope) -> dict[str, str]:
-    for name, value in scope["headers"]:
-        if name == b"traceparent" and (found := _TRACEPARENT.fullmatch(value)):
-            return {"trace": found[1].decode()}
-    return {}
+def _span(scope: Scope, facts: Facts) -> tracing.Span:
+    """Return the span of a request, below that of who sent it; probes and scrapes have none."""
+    above = _sent(scope, "") or _sent(scope, "ce-")
+    if scope["path"].startswith(UNTRACED):
+        return tracing.NO_SPAN
+    attributes = {"http.request.method": scope["method"], "caesarion.request": facts.id}
+    return tracing.start(scope["method"], attributes, kind="server", parent=above)
+
+
+def _sent(scope: Scope, prefix: str) -> dict[str, str]:
+    """Return the headers of a trace that a request came with; an event may have them as its own attributes alone."""
+    names = {f"{prefix}{name}".encode(): name for name in tracing.HEADERS}
+    sent = {names[name]: value.decode("latin-1") for name, value in scope["headers"] if name in names}
+    return sent if tracing.trace_of(sent) else {}
+
+
+def _trace() -> dict[str, str]:
+    """Return the trace's id as log lines have it, if there is a trace."""
+    trace = tracing.trace_of(tracing.handed_on())
+    return {"trace": trace} if trace else {}

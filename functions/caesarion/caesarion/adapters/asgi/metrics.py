@@ -1,12 +1,36 @@
 """Counts of a function, told in Prometheus' text form. The client library is imported when somebody asks for them."""
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+Values = tuple[str, ...]
+
+
+class Durations:
+    """How long something took, in buckets, by the values of its labels: few and known ones."""
+
+    def __init__(self, labels: Values) -> None:
+        self.labels = labels
+        self._buckets: dict[Values, list[int]] = {}
+        self._sums: dict[Values, float] = {}
+
+    def add(self, duration_s: float, *values: str) -> None:
+        """Take one."""
+        buckets = self._buckets.setdefault(values, [0] * (len(BUCKETS_S) + 1))
+        buckets[bisect_left(BUCKETS_S, duration_s)] += 1
+        self._sums[values] = self._sums.get(values, 0.0) + duration_s
+
+    def told(self) -> Iterator[tuple[Values, list[tuple[str, int]], float]]:
+        """Yield the values of the labels, how many took at most so long, and the sum of all."""
+        limits = [*map(str, BUCKETS_S), "+Inf"]
+        for values, in_buckets in list(self._buckets.items()):
+            yield values, list(zip(limits, accumulate(in_buckets), strict=True)), self._sums[values]
 
 
 class Metrics:
@@ -15,36 +39,38 @@ class Metrics:
     def __init__(self) -> None:
         self.requests_in_flight = 0
         self.uploaded_bytes = 0
-        self._counters: dict[str, tuple[str, tuple[str, ...], Counter[tuple[str, ...]]]] = {}
+        self._counters: dict[str, tuple[str, Values, Counter[Values]]] = {}
+        self._durations: dict[str, tuple[str, Durations]] = {}
         self._requests = self.counter("caesarion_requests", "Requests answered.", "method", "route", "status")
-        self._durations: dict[str, list[int]] = {}
-        self._duration_sums: dict[str, float] = {}
-        self._executions = self.counter("caesarion_executions", "Executions that finished, by status.", "status")
-        self._gauges: list[tuple[str, str, Callable[[], float]]] = [
-            ("caesarion_requests_in_flight", "Requests being answered.", lambda: self.requests_in_flight)
-        ]
+        self._request_durations = self.durations(
+            "caesarion_request_duration_seconds", "Time from the request to the end of its answer.", "route"
+        )
+        self._gauges: list[tuple[str, str, str, Callable[[], Mapping[str, float]]]] = []
+        self.gauge("caesarion_requests_in_flight", "Requests being answered.", lambda: self.requests_in_flight)
 
     def count_request(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Count an answered request."""
         self._requests[(method if method in KNOWN_METHODS else "other", route, str(status))] += 1
-        buckets = self._durations.setdefault(route, [0] * (len(BUCKETS_S) + 1))
-        buckets[next((i for i, limit in enumerate(BUCKETS_S) if duration_s <= limit), len(BUCKETS_S))] += 1
-        self._duration_sums[route] = self._duration_sums.get(route, 0.0) + duration_s
+        self._request_durations.add(duration_s, route)
 
-    def count_execution(self, status: str) -> None:
-        """Count an execution that was followed to its end."""
-        self._executions[status,] += 1
-
-    def counter(self, name: str, meaning: str, *labels: str) -> Counter[tuple[str, ...]]:
+    def counter(self, name: str, meaning: str, *labels: str) -> Counter[Values]:
         """Return the counts of a name by the values of its labels, to be added to; the same ones for the same name.
 
         Told as `name` with `_total`. Values are few and known: an id or a path as a label would grow without end.
         """
         return self._counters.setdefault(name, (meaning, labels, Counter()))[2]
 
+    def durations(self, name: str, meaning: str, *labels: str) -> Durations:
+        """Return the durations of a name, to be added to; the same ones for the same name."""
+        return self._durations.setdefault(name, (meaning, Durations(labels)))[1]
+
     def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
         """Have `value` asked for each time the metrics are."""
-        self._gauges.append((name, meaning, value))
+        self.gauges(name, meaning, "", lambda: {"": value()})
+
+    def gauges(self, name: str, meaning: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
+        """Have `values`, by the values of one label, asked for each time the metrics are."""
+        self._gauges.append((name, meaning, label, values))
 
     def text(self) -> tuple[bytes, str]:
         """Return all of it, and the media type."""
@@ -65,18 +91,17 @@ class Metrics:
             for values, count in list(counts.items()):
                 family.add_metric(values, count)
             yield family
-        durations = HistogramMetricFamily(
-            "caesarion_request_duration_seconds", "Time from the request to the end of its answer.", labels=["route"]
-        )
-        for route, in_buckets in self._durations.items():
-            limits = [*map(str, BUCKETS_S), "+Inf"]
-            durations.add_metric(
-                [route], list(zip(limits, accumulate(in_buckets), strict=True)), self._duration_sums[route]
-            )
-        yield durations
+        for name, (meaning, durations) in list(self._durations.items()):
+            histogram = HistogramMetricFamily(name, meaning, labels=durations.labels)
+            for values, buckets, sum_s in durations.told():
+                histogram.add_metric(values, buckets, sum_s)
+            yield histogram
         yield CounterMetricFamily("caesarion_uploaded_bytes", "Bytes of files taken in.", value=self.uploaded_bytes)
-        for name, meaning, value in self._gauges:
-            yield GaugeMetricFamily(name, meaning, value=value())
+        for name, meaning, label, told in self._gauges:
+            gauge = GaugeMetricFamily(name, meaning, labels=[label] if label else [])
+            for value, number in told().items():
+                gauge.add_metric([value] if label else [], number)
+            yield gauge
 
 
 class _Families:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from starlette.applications import Starlette
 
 from caesarion import logs
+from caesarion.adapters import tracing
 from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.key_file import key_file_of
 from caesarion.adapters.open_sandboxes import open_sandboxes
@@ -24,7 +25,7 @@ S = TypeVar("S", bound=FunctionSettings)
 
 
 def started(read: Callable[[Mapping[str, str]], S], build: Callable[[Sandboxes, S, Keys], Starlette]) -> Starlette:
-    """Set up logs, `read` the settings and `build` the app. A bad setting ends the process, named.
+    """Set up logs and traces, `read` the settings and `build` the app. A bad setting ends the process, named.
 
     It does not start on an address that others reach without a key.
     """
@@ -32,6 +33,7 @@ def started(read: Callable[[Mapping[str, str]], S], build: Callable[[Sandboxes, 
     try:
         settings = read(os.environ)
         logging.getLogger().setLevel(settings.serving.log_level or "INFO")
+        tracing.configure(os.environ)
         store = open_store(settings.store, settings.local.home)
         sandboxes = open_sandboxes(settings.kubernetes, settings.sandbox, settings.local, store)
         file = key_file_of(settings.local, settings.serving)
