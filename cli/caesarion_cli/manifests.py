@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
-SERVICES = {EXECUTE: "execute", CHAT: "chat", CLEANUP: "cleanup"}
+DEAD = "/events/dead"
+SERVICES = {EXECUTE: "execute", CHAT: "chat", CLEANUP: "cleanup", DEAD: "cleanup"}
 LABELS = {"app.kubernetes.io/part-of": "caesarion"}
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*")
@@ -60,6 +61,13 @@ def manifests(
                 print(
                     f"caesarion: {schedule.name}: on Knative it runs in the name of CAESARION_EVENTS_PRINCIPAL, not of "
                     f"{schedule.principal}.",
+                    file=sys.stderr,
+                )
+        for trigger in () if direct else triggers:
+            if trigger.delivery.retry_after_max_s is not None:
+                print(
+                    f"caesarion: {trigger.name}: Knative refuses `retryAfterMax` unless its feature "
+                    "delivery-retryafter is enabled (config-features in knative-eventing).",
                     file=sys.stderr,
                 )
         if namespace is not None:
@@ -126,6 +134,7 @@ def trigger_object(trigger: Trigger, broker: str) -> Document:
                 "backoffDelay": shown_duration(delivery.backoff_delay_s),
                 "timeout": shown_duration(delivery.timeout_s),
                 **({} if longest is None else {"retryAfterMax": shown_duration(longest)}),
+                "deadLetterSink": _function(DEAD),  # a Broker's is not that of Triggers with a delivery of their own
             },
         },
     }

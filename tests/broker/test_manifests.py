@@ -131,9 +131,14 @@ def test_triggers_of_all_kinds_become_triggers(home: Path) -> None:
                 "backoffDelay": "PT1.5S",
                 "timeout": "PT1H",
                 "retryAfterMax": "PT1M",
+                "deadLetterSink": {
+                    "ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "cleanup"},
+                    "uri": "/events/dead",
+                },
             },
         },
     }
+    assert "orders: Knative refuses `retryAfterMax` unless its feature" in manifests(home).stderr
     assert found["Trigger/old"]["spec"]["filter"] == {"attributes": {"type": "com.example.old"}}
     execute = {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "execute"}}
     hook = found["Trigger/hook-on-order"]["spec"]

@@ -142,6 +142,17 @@ async def test_a_batch_of_ticks_is_answered_with_a_batch(make: Make) -> None:
     assert len({event["id"] for event in reply.json()}) == 3
 
 
+async def test_an_event_that_nobody_could_be_given_is_logged_by_name_and_not_swept_for(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    function = await make()
+    said = {"ce-knativeerrordest": "http://execute.example/events/execute", "ce-knativeerrorcode": "503"}
+    reply = await function.client.post("/events/dead", headers={**TICK, **said})
+    assert (reply.status_code, reply.content, function.sandboxes.listings) == (202, b"", 0)
+    (told,) = (record for record in caplog.records if record.getMessage() == "event not delivered")
+    assert vars(told).items() >= {"event_id": "tick-1", "code": "503", "dest": said["ce-knativeerrordest"]}.items()
+
+
 async def test_an_event_of_another_type_is_dropped_without_a_sweep(make: Make) -> None:
     function = await make()
     for kind in ("dev.caesarion.cleanup.finished", "dev.caesarion.execution.requested", "com.example.other"):

@@ -1,6 +1,10 @@
-"""The cleanup function as an ASGI app: a tick or a request comes in, a sweep is made, its report goes out."""
+"""The cleanup function as an ASGI app: a tick or a request comes in, a sweep is made, its report goes out.
+
+It also takes what a broker of Knative could not deliver to anybody, so that there is a log line of it.
+"""
 
 import asyncio
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +27,8 @@ from caesarion.events import CLEANUP_FINISHED, JSON_TYPE, PING, Event, event_dig
 from caesarion.ports import Sandboxes
 from caesarion_cleanup.settings import Settings
 from caesarion_cleanup.sweep import Report, Sweeper
+
+logger = logging.getLogger(__name__)
 
 
 def build_app(sandboxes: Sandboxes, settings: Settings, keys: Keys) -> Starlette:
@@ -54,6 +60,7 @@ class SweepRoutes:
         return [
             resource("/sweep", POST=self.sweep),
             event_route("/events/cleanup", self.tick, max_bytes=self._max_bytes),
+            event_route("/events/dead", dead, max_bytes=self._max_bytes),
         ]
 
     async def sweep(self, request: Request) -> Response:
@@ -86,6 +93,13 @@ class SweepRoutes:
         async with self._sweeping:
             self._next = None
             return await self._sweeper.sweep()
+
+
+async def dead(request: Request, event: Event) -> None:
+    """An event that a broker could not deliver, with what Knative says of its last attempt. It is logged, no more."""
+    told = {name: event.extensions.get(f"knativeerror{name}", "")[:200] for name in ("dest", "code")}
+    ids = {"event_source": event.source[:200], "event_id": event.id[:200]}
+    logger.error("event not delivered", extra={"event_type": event.type[:200], **ids, **told})
 
 
 def document() -> dict[str, Any]:

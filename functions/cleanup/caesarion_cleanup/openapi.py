@@ -48,10 +48,15 @@ def _paths() -> Document:
         },
         "202": {"description": "An event of another type than `dev.knative.sources.ping`; it is dropped."},
     }
+    dropped: Document = {"202": {"description": "It is logged, and dropped."}}
     return {
         "/sweep": {"post": _call("Sweeps now.", {"200": {"description": "What was done.", "content": report}})},
         "/events/cleanup": {
             "post": _call("A tick, as a CloudEvent.", replied, body=_EVENT_FORMS),
+            "options": _call("Whether events may be sent here.", plain, [_ORIGIN]),
+        },
+        "/events/dead": {
+            "post": _call("An event that a broker could not deliver; it is logged.", dropped, body=_EVENT_FORMS),
             "options": _call("Whether events may be sent here.", plain, [_ORIGIN]),
         },
         **standard_paths(_call),
