@@ -1,6 +1,7 @@
 """The product as users meet it: the real app on a real port, with real sandboxes, once for all tests of a process."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -19,7 +20,9 @@ from caesarion.adapters.asgi.access import Keys
 from caesarion.adapters.asgi.serving import ListeningServer
 from caesarion.adapters.key_file import key_file_of
 from caesarion.adapters.local import LocalSandboxes
+from caesarion.adapters.local_record import Home
 from caesarion.adapters.store import open_store
+from caesarion.ids import SessionKey
 from caesarion_cli.all_in_one import Settings, automation_of, build_app
 
 SANDBOX_PYTHON = Path(__file__).parents[1] / ".venv-sandbox" / "bin" / "python"
@@ -59,6 +62,14 @@ class ProductServer:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the product's loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_DEADLINE_S)
+
+    def kill_sandbox(self, key: SessionKey) -> None:
+        """End the processes of a session's sandbox as a crash would."""
+        sandbox = self.run(self.sandboxes.get(key))
+        record = Home(str(self.home)).record(sandbox.name) if sandbox is not None else None
+        assert record is not None
+        for process in record.processes:
+            os.kill(process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """End the apps and all sandboxes."""

@@ -214,7 +214,7 @@ def test_a_stream_ends_honestly_when_its_sandbox_does(client: httpx.Client, prod
     with temporary_session(client) as session:
         with session.begun("print('begun', flush=True)\nwhile True: pass") as running:
             begun = [next(running.outputs) for _ in range(2)]
-            product_server.run(product_server.sandboxes.suspend(SessionKey(LOCAL_PRINCIPAL, SessionId(session.id))))
+            product_server.kill_sandbox(SessionKey(LOCAL_PRINCIPAL, SessionId(session.id)))
             outputs = begun + list(running.outputs)
         assert shape(outputs) == ["started", "stream", "error", "finished"]
         assert [output["seq"] for output in outputs] == list(range(1, len(outputs) + 1))
