@@ -215,6 +215,7 @@ def test_the_pool_with_the_internet_is_what_the_product_makes() -> None:
 
 
 def test_ticks_and_triggers_are_what_the_command_prints(tmp_path: Path) -> None:
-    told = printed("-m", "tests.broker.command", "manifests", "--namespace", "caesarion", CAESARION_HOME=str(tmp_path))
+    env = {"CAESARION_HOME": str(tmp_path), "CAESARION_SWEEP_SCHEDULE": "*/10 * * * *"}
+    told = printed("-m", "tests.broker.command", "manifests", "--namespace", "caesarion", **env)
     _, _, kept = (BASE / "51-events.yaml").read_text(encoding="utf-8").partition("\n")
     assert kept == told
