@@ -196,6 +196,9 @@ def test_a_failure_of_a_function_comes_through_as_it_is(door: httpx.Client) -> N
         "/sessions/..%2fsweep",
         "//metrics",
         "/./events/execute",
+        "/sessions/..\\events\\execute",
+        "/sessions/..%5Cevents%5cexecute",
+        "/sessions/#/../../events/execute",
     ],
 )
 def test_what_is_between_functions_cannot_be_reached(door: httpx.Client, method: str, path: str) -> None:

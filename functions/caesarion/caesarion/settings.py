@@ -509,8 +509,8 @@ class EventSettings:
         str,
         Variable(
             "CAESARION_EVENTS_PRINCIPAL",
-            "Principal of events that come to /events/ without a key. Set it only where nobody but your broker can "
-            "reach the function.",
+            "Principal of events that come to /events/ without a key. Set it only where whoever reaches that path may "
+            "run code in its name.",
             principal_name,
         ),
     ] = ""

@@ -212,6 +212,7 @@ class _Call:
         self._name = name
         self._began_s = time.perf_counter()
         self._ended = False
+        self._tokens = {"prompt": 0, "completion": 0}
         attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": name}
         self._span = tracing.start(f"chat {name}", attributes, kind="client")
 
@@ -221,13 +222,12 @@ class _Call:
         self._span.event("first token")
 
     def count(self, usage: object) -> None:
-        """Count tokens, where the endpoint says how many there were."""
-        if not isinstance(usage, dict):
-            return
-        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-        self._model._tokens["prompt",] += prompt
-        self._model._tokens["completion",] += completion
-        self._span.set({"gen_ai.usage.input_tokens": prompt, "gen_ai.usage.output_tokens": completion})
+        """Note how many tokens the endpoint says there are by now; some say it with every chunk."""
+        if isinstance(usage, dict):
+            for kind in self._tokens:
+                told = usage.get(f"{kind}_tokens")
+                if isinstance(told, int):
+                    self._tokens[kind] = told
 
     def end(self, result: str) -> None:
         """Tell how it ended: `ok`, `left` by who asked, or the failure's name. Later calls change nothing."""
@@ -236,6 +236,11 @@ class _Call:
         self._ended = True
         duration_s = time.perf_counter() - self._began_s
         self._model._durations.add(duration_s, result)
+        if any(self._tokens.values()):
+            for kind, tokens in self._tokens.items():
+                self._model._tokens[kind,] += tokens
+            named = zip(("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"), self._tokens.values(), strict=True)
+            self._span.set(dict(named))
         if result not in ("ok", "left"):
             self._span.fail(result)
             facts = {"model": self._name, "code": result, "duration_ms": round(duration_s * 1000, 2)}

@@ -301,5 +301,7 @@ class Following:
         outputs: list[Output] = [Error("SandboxLost", text, [f"SandboxLost: {text}"])]
         outputs.append(Finished("died", None, duration_ms))
         self.finished = True
+        if self._begun is not None:
+            self._begun.end("died")
         encoded = [encode_output(output, self._last_seq + number) for number, output in enumerate(outputs, start=1)]
         return b"".join(json.dumps(record).encode() + b"\n" for record in encoded)

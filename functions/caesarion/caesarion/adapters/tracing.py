@@ -72,16 +72,16 @@ class Span:
             self._span.add_event(name)
 
     def fail(self, code: str) -> None:
-        """Say that it failed, and how that is called."""
-        if self._span is not None:
+        """Say that it failed, and how that is called; not of one that is over."""
+        if self._span is not None and self._span.is_recording():
             from opentelemetry.trace import StatusCode
 
             self._span.set_status(StatusCode.ERROR, code)
             self._span.set_attribute("error.type", code)
 
     def end(self) -> None:
-        """Let it be over."""
-        if self._span is not None:
+        """Let it be over. Idempotent."""
+        if self._span is not None and self._span.is_recording():
             self._span.end()
 
     @contextlib.contextmanager
