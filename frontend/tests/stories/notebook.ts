@@ -22,6 +22,7 @@ story(
     const fold = second.getByRole("button", { name: /traceback/i }).or(second.locator("summary"));
     await fold.first().click();
     await shown(second.getByText(/in deep/).or(second.getByText(/return 1 \/ 0/)));
+    await shown(second.getByText(/Failed/)); // until then it runs, and its failure would end what waits behind it
     await code(second).fill("print('again', answer)");
     await button(page, "Run all").click();
     await shown(second.getByText("again 42"));
