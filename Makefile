@@ -4,16 +4,17 @@ DOCKER ?= docker
 REGISTRY ?=
 TAG ?= 0.1.0
 OVERLAY ?= local
+CLUSTER ?= ../shared/cluster/cluster
 PYTEST = .venv/bin/python -m pytest
 LOCKED = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
   --no-emit-index-url --no-emit-find-links --exclude-newer "$$(date -u -d '7 days ago' +%Y-%m-%dT00:00:00Z)"
 # Without it functions-framework starts uvicorn itself: one process, which lets streams end instead of cutting them after 30 s.
 NO_GUNICORN = --no-emit-package gunicorn --no-emit-package uvicorn-worker
 
-.PHONY: help setup run test check fix bench screenshots lock images deploy cluster clean
+.PHONY: help setup run test check fix bench bench-cluster screenshots lock images deploy cluster clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## install what is missing (uv, Debian packages, Python packages)
 	@scripts/setup
@@ -45,6 +46,9 @@ fix: setup ## repair what format and lint can repair, and renew what is printed 
 bench: setup ## measure, beside a bare kernel in the same run
 	.venv/bin/python -m bench $(ARGS)
 
+bench-cluster: setup ## measure sandboxes and functions in the cluster of KUBECONFIG, or in that of tests (CLUSTER=)
+	$(if $(KUBECONFIG),,$(CLUSTER) exec env -C "$(CURDIR)") .venv/bin/python -m bench.cluster $(ARGS)
+
 screenshots: setup ## make pictures of the page's states, into build/screenshots
 	.venv/bin/python -m tests.browser.screenshots $(ARGS)
 
@@ -61,7 +65,8 @@ images: ## build all images for REGISTRY= under TAG= and push them (DOCKER=podma
 	  $(DOCKER) build -f functions/Dockerfile --build-arg FUNCTION=$$name -t $(REGISTRY)/caesarion-$$name:$(TAG) . || exit; \
 	done
 	$(DOCKER) build -f frontend/Dockerfile -t $(REGISTRY)/caesarion-frontend:$(TAG) .
-	for name in sandbox chat execute cleanup frontend; do $(DOCKER) push $(REGISTRY)/caesarion-$$name:$(TAG) || exit; done
+	$(DOCKER) build -f knative/components/store/Dockerfile -t $(REGISTRY)/caesarion-store:$(TAG) .
+	for name in sandbox chat execute cleanup frontend store; do $(DOCKER) push $(REGISTRY)/caesarion-$$name:$(TAG) || exit; done
 
 deploy: setup ## put OVERLAY= (local, gvisor, production) into the cluster of KUBECONFIG, with images of REGISTRY=
 	@REGISTRY="$(REGISTRY)" TAG="$(TAG)" scripts/deploy $(OVERLAY)

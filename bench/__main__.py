@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -36,29 +36,36 @@ PARTS: dict[str, tuple[str, Measure]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts that were asked for and return the exit status."""
-    parser = argparse.ArgumentParser(prog="make bench", description="Measure the product beside references.")
-    parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    parts: Mapping[str, tuple[str, Measure]] | None = None,
+    results: Path = RESULTS,
+    prog: str = "make bench",
+) -> int:
+    """Run those of `parts` (by default of PARTS) that were asked for and return the exit status."""
+    offered = PARTS if parts is None else parts
+    parser = argparse.ArgumentParser(prog=prog, description="Measure the product beside references.")
+    parser.add_argument("--only", action="append", choices=offered, help="one part; may be given again")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: to see that it runs, not how fast it is")
-    parser.add_argument("--output", type=Path, help="JSON file; by default bench/results/latest.json for a whole run")
+    parser.add_argument("--output", type=Path, help=f"JSON file; by default {results.name} for a whole run")
     options = parser.parse_args(arguments)
-    parts: list[report.Part] = []
+    done: list[report.Part] = []
     facts = machine.facts()
     print("  ".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
-    for name in options.only or PARTS:
+    for name in options.only or offered:
         try:
-            parts.append(asyncio.run(_part(*PARTS[name], quick=options.quick)))
+            done.append(asyncio.run(_part(*offered[name], quick=options.quick)))
         except (KeyboardInterrupt, asyncio.CancelledError):
             print("\ninterrupted; what was started is ended", flush=True)
             return INTERRUPTED
-        print(f"\n{report.text(parts[-1])}", flush=True)
+        print(f"\n{report.text(done[-1])}", flush=True)
     whole = not options.only and not options.quick
-    output = options.output or (RESULTS if whole else None)
+    output = options.output or (results if whole else None)
     if output is not None:
-        report.write(output, parts, facts)
+        report.write(output, done, facts)
         print(f"\nwritten to {output}")
-    return int(any(report.failed(part) for part in parts))
+    return int(any(report.failed(part) for part in done))
 
 
 async def _part(title: str, measure: Measure, *, quick: bool) -> report.Part:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from bench.loads import Outcomes
 from bench.statistics import Summary, Verdict, summary
 
-Unit = Literal["ms", "MB/s", "sessions/s", "tokens/s", "KB", "points"]
+Unit = Literal["ms", "MB/s", "sessions/s", "tokens/s", "claims/s", "KB", "MB", "points"]
 
 
 @dataclass(frozen=True, slots=True)

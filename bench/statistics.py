@@ -41,10 +41,14 @@ def summary(samples: Sequence[float]) -> Summary | None:
     return Summary(len(samples), p50, p95, p99, round(min(samples), 3), round(max(samples), 3))
 
 
-def at_most_more(ours: Summary | None, reference: Summary | None, *, p50: float, p99: float) -> list[Verdict]:
-    """Judge how much more ours is than the reference, at p50 and at p99, in milliseconds."""
+def at_most_more(
+    ours: Summary | None, reference: Summary | None, *, p50: float, p99: float | None = None
+) -> list[Verdict]:
+    """Judge how much more ours is than the reference, at p50 and if asked for at p99, in milliseconds."""
     verdicts = []
     for name, limit in (("p50", p50), ("p99", p99)):
+        if limit is None:
+            continue
         target = f"{name} at most +{limit:g} ms"
         if ours is None or reference is None:
             verdicts.append(_unknown(target))

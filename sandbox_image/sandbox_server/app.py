@@ -122,7 +122,7 @@ class Routes:
     async def claim(self, request: Request) -> Response:
         body = await _json_object(request)
         await self._sandbox.claim(float(body["idle_timeout_s"]), dict(body.get("env") or {}))
-        return JSONResponse(await self._sandbox.status())
+        return Response(status_code=204)
 
     async def seal(self, request: Request) -> Response:
         body = await _bounded(request)
@@ -143,6 +143,8 @@ class Routes:
         return JSONResponse({"generation": self._sandbox.generation, "lost": lost})
 
     async def execute(self, request: Request) -> Response:
+        if self._sandbox.config.token_path and not self._sandbox.claimed:
+            raise Unauthorized("The sandbox has no variables before it is claimed.")
         body = await _json_object(request)
         code = body.get("code")
         if not isinstance(code, str):

@@ -62,7 +62,7 @@ class Sandbox:
         self.checkpointing = False
         self.spoiled = False
         self.restored: dict[str, Any] | None = None
-        self._env_restored: dict[str, str] = {}
+        self._env_given: dict[str, str] = {}
         self._room_bytes = 0
         self._link = link
         self._tasks = tasks
@@ -102,7 +102,7 @@ class Sandbox:
     async def claim(self, idle_timeout_s: float, env: dict[str, str]) -> None:
         """Make this the sandbox of a session: its variables reach every kernel. Idempotent.
 
-        After a restore only those do that are not what they were, as code may have changed the others since.
+        Of those given before, also before a restore, only what is not what it was: code may have changed the others.
         """
         if self.spoiled:
             raise Conflict("A checkpoint that was broken has been put here. Take another sandbox.")
@@ -110,11 +110,10 @@ class Sandbox:
         self.idle_timeout_s = idle_timeout_s
         self._env.update(env)
         self.touch()
-        changed = {name: value for name, value in env.items() if self._env_restored.get(name) != value}
+        changed = {name: value for name, value in env.items() if self._env_given.get(name) != value}
         for context in list(self._contexts.values()):
             await context.set_env(changed)
-        if self.restored is not None:
-            self._env_restored.update(changed)
+        self._env_given.update(changed)
 
     def submit(
         self,
@@ -168,7 +167,7 @@ class Sandbox:
         self.executions = self._read_executions()
         self.records = Records(self.config.journal_dir)
         self._env.update(manifest["env"])
-        self._env_restored = dict(manifest["env"])
+        self._env_given = dict(manifest["env"])
         generation = self._read_generation()
         restoring = []
         for kept in manifest["contexts"]:

@@ -16,12 +16,13 @@ from caesarion import pods
 from caesarion.adapters import kubernetes
 from caesarion.adapters.checkpoints import unseal
 from caesarion.adapters.kubernetes import KubernetesSandboxes
+from caesarion.adapters.kubernetes_api import Json
 from caesarion.adapters.kubernetes_pods import Pods
 from caesarion.adapters.kubernetes_sessions import PodSessions
 from caesarion.adapters.sandbox_http import ForeignSandbox, SandboxClient
 from caesarion.errors import SandboxUnavailable, SessionNotFound
 from caesarion.ids import SessionKey
-from caesarion.pod_sessions import Suspending
+from caesarion.pod_sessions import PodSession, Suspending
 from caesarion.ports import Endpoint, ObjectStore, Sandbox, SessionSpec
 from tests.contracts import cluster
 from tests.contracts.conftest import DEADLINE_S, SPEC, key, run, said
@@ -114,7 +115,7 @@ async def test_what_a_crash_leaves_is_an_orphan_until_it_is_removed(
     sandboxes: KubernetesSandboxes, store: ObjectStore, namespace: Namespace
 ) -> None:
     owner = key("crashed")
-    pod = await Pods(namespace.api, namespace.name, cluster.POOL).take(owner, "new", ())
+    pod = await Pods(namespace.api, namespace.name, cluster.POOL).take(owner, "new")
     assert await store.create(f"checkpoints/{owner.digest}-0", b"half")
     assert await sandboxes.get(owner) is None
     found = await sandboxes.orphans()
@@ -132,12 +133,58 @@ async def test_a_claim_that_was_cut_off_is_taken_up_by_the_next_one(
     sandboxes: KubernetesSandboxes, namespace: Namespace
 ) -> None:
     owner = key("cut-off")
-    pod = await Pods(namespace.api, namespace.name, cluster.POOL).take(owner, "new", ())
+    pod = await Pods(namespace.api, namespace.name, cluster.POOL).take(owner, "new")
     sandbox = await sandboxes.claim(owner, SPEC, deadline_s=DEADLINE_S)
     assert sandbox.name == pod["metadata"]["name"]
     [orphan_of_nothing] = await sandboxes.list(None)
     assert orphan_of_nothing == sandbox
     await sandboxes.release(owner)
+
+
+async def test_a_session_whose_sandbox_was_not_handed_over_gets_its_variables_with_the_next_claim(
+    sandboxes: KubernetesSandboxes, namespace: Namespace
+) -> None:
+    owner = key("not-handed-over")
+    pod = await _taken(namespace, owner)
+    ready = await Pods(namespace.api, namespace.name, cluster.POOL).ready(pod)
+    assert ready is not None
+    written = PodSession(
+        key=owner,
+        created_at=datetime.now(UTC),
+        idle_timeout_s=600,
+        env={"GREETING": "hello"},
+        pod=ready["metadata"]["name"],
+        pod_uid=ready["metadata"]["uid"],
+        life=pods.life(ready) or "",
+    )
+    assert await PodSessions(namespace.api, namespace.name).write(written)
+    found = await sandboxes.get(owner)
+    assert found is not None and found.state == "ready"
+    with pytest.raises(ForeignSandbox):
+        await said(found, "print(1)")
+    for shown in ("hello", "mine"):
+        sandbox = await sandboxes.claim(owner, deadline_s=DEADLINE_S)
+        assert sandbox == found
+        assert await said(sandbox, "import os; print(os.environ['GREETING'])") == f"{shown}\n"
+        await said(sandbox, "os.environ['GREETING'] = 'mine'")
+    await sandboxes.release(owner)
+
+
+async def test_a_session_is_made_also_when_the_pods_that_were_seen_waiting_are_taken(
+    sandboxes: KubernetesSandboxes, home: Path, store: ObjectStore
+) -> None:
+    owners = [key(f"taken-{number}") for number in range(4)]
+    specs = [SPEC, replace(SPEC, new=True)]
+    async with another(home, store) as second:
+        replicas = (sandboxes, second)
+        for one in replicas:
+            await one.ready()
+            await one.claim(owners[0], SPEC, deadline_s=DEADLINE_S)
+        claims = [replicas[n % 2].claim(owner, specs[n % 2], deadline_s=DEADLINE_S) for n, owner in enumerate(owners)]
+        claimed = await asyncio.gather(*claims)
+        assert len({sandbox.name for sandbox in claimed}) == 4
+        for owner in owners:
+            await second.release(owner)
 
 
 async def test_the_next_claim_ends_a_suspension_whose_process_is_gone(
@@ -308,6 +355,12 @@ async def _carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> No
             sink.write(piece)
             await sink.drain()
     sink.close()
+
+
+async def _taken(namespace: Namespace, owner: SessionKey) -> Json:
+    """Do what a process does that begins to make a session and dies."""
+    async with contextlib.aclosing(Pods(namespace.api, namespace.name, cluster.POOL)) as taking:
+        return await taking.take(owner, "new")
 
 
 async def _seal_and_leave(sandbox: Sandbox, namespace: Namespace, owner: SessionKey) -> None:

@@ -30,7 +30,8 @@ def test_who_claims_it_first_brings_the_token_for_good(unclaimed: Server) -> Non
     for early in ("", "Bearer", "Bearer short", f"Basic {FIRST}"):
         assert status(unclaimed, "POST", "/v1/claim", early) == 401
     assert status(unclaimed, "GET", "/v1/status", f"Bearer {FIRST}") == 401
-    assert status(unclaimed, "POST", "/v1/claim", f"Bearer {FIRST}") == 200
+    assert status(unclaimed, "POST", "/v1/executions", f"Bearer {FIRST}") == 401
+    assert status(unclaimed, "POST", "/v1/claim", f"Bearer {FIRST}") == 204
     for _ in range(2):
         assert status(unclaimed, "POST", "/v1/claim", f"Bearer {OTHER}") == 401
         assert status(unclaimed, "PUT", "/v1/checkpoint", f"Bearer {OTHER}") == 401

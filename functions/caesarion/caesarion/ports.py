@@ -27,10 +27,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """What a session asks for when it is made. `env` are variables for the user's code."""
+    """What a session asks for when it is made. `env` are variables for the user's code.
+
+    `new` says that the session's id was made for it just now, so that nobody needs to look whether it exists.
+    """
 
     idle_timeout_s: float
     env: dict[str, str] = field(default_factory=dict, repr=False)
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,9 @@ class Sandboxes(Protocol):
     async def suspend(self, key: SessionKey, *, unused_since: datetime | None = None) -> bool:
         """End this session's processes after a checkpoint of its files, journal and variables; a claim restores it.
 
-        With `unused_since` only if it runs nothing, nobody reads from it, and it was not used after that moment: else
-        it is left as it is and this returns False, also when it is being woken or suspended by somebody else. Requests
-        that come in meanwhile wait for the end of this and wake it. Idempotent.
+        Only if it runs nothing and nobody reads from it, and with `unused_since` if it was not used after that moment
+        either: else it is left as it is and this returns False, with `unused_since` also when it is being woken or
+        suspended by somebody else. Requests that come in meanwhile wait for the end of this and wake it. Idempotent.
         Raises SandboxUnavailable when no checkpoint could be written; then the session goes on as it was.
         """
         ...

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -92,7 +93,7 @@ class SessionRoutes:
         """A new session with an unguessable id, ready."""
         spec = spec_of(await self._spec_fields(request), default_idle_timeout_s=self._settings.sandbox.idle_timeout_s)
         key = SessionKey(principal_of(request), SessionId(new_id("s")))
-        document = await self._sessions.described(await self._sessions.claim(key, spec))
+        document = await self._sessions.described(await self._sessions.claim(key, replace(spec, new=True)))
         return JsonResponse(document, 201, {"Location": f"{request.scope.get('root_path', '')}/sessions/{key.session}"})
 
     async def initialize(self, request: Request) -> Response:

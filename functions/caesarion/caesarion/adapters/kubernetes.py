@@ -21,7 +21,7 @@ from caesarion.adapters.checkpoints import Checkpoints, to_the_end, unseal
 from caesarion.adapters.kubernetes_api import Api, Json
 from caesarion.adapters.kubernetes_pods import Pods
 from caesarion.adapters.kubernetes_sessions import PodSessions
-from caesarion.adapters.sandbox_http import ForeignSandbox, SandboxClient
+from caesarion.adapters.sandbox_http import ForeignSandbox, SandboxClient, SandboxUnreachable
 from caesarion.errors import CaesarionError, ConfigError, SandboxUnavailable, SessionNotFound, TooLarge
 from caesarion.ids import PrincipalId, SandboxName, SessionKey
 from caesarion.pod_sessions import PodSession, Suspending
@@ -159,26 +159,32 @@ class KubernetesSandboxes:
                 return True
 
     async def aclose(self) -> None:
+        await self._pods.aclose()
         await self._api.aclose()
 
     async def _look(self, key: SessionKey) -> tuple[PodSession | None, Sequence[Json]]:
-        """Return what is written of a session, and the pods that have its label."""
+        """Return what is written of a session, and the pods that have its label.
+
+        Both are read at once, so a pod may seem lost that came or went between the two; then they are read again.
+        """
         session, found = await asyncio.gather(self._sessions.read(key), self._pods.of(key))
+        while session is not None and not session.stored and _pod_of(session, found) is None:
+            found = await self._pods.of(key)
+            again = await self._sessions.read(key)
+            if again == session:
+                break
+            session = again
         return session, found
 
-    async def _waiting_for(self, spec: SessionSpec | None) -> Sequence[Json]:
-        """Return the pods that wait where a session is most likely to be made; to ask later would take longer."""
-        return await self._pods.waiting() if spec is not None else ()
-
     async def _claimed(self, key: SessionKey, spec: SessionSpec | None) -> Sandbox:
-        claimed: Sandbox | None = None
+        claimed = await self._begin(key, spec, None, ()) if spec is not None and spec.new else None
         while claimed is None:
-            (session, found), waiting = await asyncio.gather(self._look(key), self._waiting_for(spec))
+            session, found = await self._look(key)
             pod = _pod_of(session, found)
             if session is not None and pod is not None:
                 if (sandbox := self._running(session, found)) is not None:
-                    return sandbox
-                if session.suspending is None:
+                    claimed = sandbox if await self._is_handed_over(session, pod) else None
+                elif session.suspending is None:
                     claimed = await self._revive(session, pod)
                 elif _is_suspended_by_somebody(session):
                     await self._until_changed(session, found, UNHEARD_S)
@@ -187,7 +193,7 @@ class KubernetesSandboxes:
             elif session is None or not session.stored:
                 if spec is None:
                     raise _not_found(key)
-                claimed = await self._begin(key, spec, session, [*found, *waiting])
+                claimed = await self._begin(key, spec, session, found)
             elif _wakers(found):
                 await self._until_changed(session, found, HEARTBEAT_S)
             else:
@@ -197,11 +203,14 @@ class KubernetesSandboxes:
     async def _begin(
         self, key: SessionKey, spec: SessionSpec, lost: PodSession | None, found: Sequence[Json]
     ) -> Sandbox | None:
-        """Give a new session a sandbox, or one whose pod and all in it was lost (`lost`); None is to look again."""
-        begun = [pod for pod in found if pods.is_claimed(pod) and not pods.is_gone(pod) and not pods.is_waking(pod)]
-        waiting = [pod for pod in found if not pods.is_claimed(pod)]
-        taken = begun[0] if begun else await self._pods.take(key, "new", waiting)
-        start = "waited" if begun else _start(taken, waiting)
+        """Give a new session a sandbox, or one whose pod and all in it was lost (`lost`); None is to look again.
+
+        It is handed over while the session is written down. When only the latter comes about, the next claim, or the
+        first request that the sandbox refuses, hands it over.
+        """
+        begun = [pod for pod in found if not pods.is_gone(pod) and not pods.is_waking(pod)]
+        taken = begun[0] if begun else await self._pods.take(key, "new")
+        start = "waited" if begun else _start(taken)
         pod = await self._pods.ready(taken)
         if pod is None:
             return None
@@ -213,10 +222,15 @@ class KubernetesSandboxes:
             checkpoint=lost.checkpoint if lost is not None else "",
             version=lost.version if lost is not None else "",
         )
-        if not await self._hand_over(session, pod):
-            return None
-        written = await self._settle(_with_pod(session, pod), pod)
-        return self._running(written, [pod], start) if written is not None else None
+        handed_over = asyncio.ensure_future(self._hand_over(session, pod))
+        try:
+            written = await self._settle(_with_pod(session, pod), pod)
+            if written is None or not await handed_over:
+                return None
+        finally:
+            handed_over.cancel()
+            await asyncio.gather(handed_over, return_exceptions=True)
+        return self._running(written, [pod], start)
 
     async def _revive(self, session: PodSession, pod: Json) -> Sandbox | None:
         """Hand the sandbox of a session, whose processes were started again, over to it anew; None is to look again."""
@@ -255,7 +269,7 @@ class KubernetesSandboxes:
 
     async def _taken_to_wake(self, key: SessionKey) -> Json:
         """Return a pod that others see is there to wake this session; who gives up meanwhile leaves none."""
-        taking = asyncio.ensure_future(self._pods.take(key, "waking", await self._pods.waiting()))
+        taking = asyncio.ensure_future(self._pods.take(key, "waking"))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -293,6 +307,15 @@ class KubernetesSandboxes:
             return now  # our own write, whose answer was lost, or that of another who joined us at this pod
         await self._pods.remove(pod)
         return None
+
+    async def _is_handed_over(self, session: PodSession, pod: Json) -> bool:
+        """Hand the sandbox of a session over, as whoever made it may have ended before; False is to look again."""
+        try:
+            return await self._hand_over(session, pod)
+        except SandboxUnreachable:
+            if await self._sessions.read(session.key) != session:
+                return False
+            raise
 
     async def _hand_over(self, session: PodSession, pod: Json) -> bool:
         """Give a sandbox its token, time limit and variables. Idempotent.
@@ -499,12 +522,11 @@ def _pod_of(session: PodSession | None, found: Sequence[Json]) -> Json | None:
     return next(mine, None)
 
 
-def _start(taken: Json, waiting: Sequence[Json]) -> Start:
-    """Return how a pod was come by: it was of the pool, ready or not yet, or it was made."""
-    before = next((pod for pod in waiting if pod["metadata"]["uid"] == taken["metadata"]["uid"]), None)
-    if before is None:
-        return "cold"
-    return "warm" if pods.is_ready(before) else "waited"
+def _start(taken: Json) -> Start:
+    """Return how a pod was come by: it was of the pool, ready or not yet, or it was made and has a name of ours."""
+    if pods.is_ready(taken):
+        return "warm"
+    return "waited" if "generateName" in taken["metadata"] else "cold"
 
 
 def _with_pod(session: PodSession, pod: Json) -> PodSession:

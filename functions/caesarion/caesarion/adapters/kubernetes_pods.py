@@ -25,6 +25,14 @@ class Pods:
         self._pool = pool
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._pool_path = f"/apis/apps/v1/namespaces/{namespace}/replicasets/{pool}"
+        self._seen_waiting: Sequence[Json] = ()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
+        """End the watch of the pool."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
 
     async def of(self, key: SessionKey) -> Sequence[Json]:
         """Return the pods that have a session's label, those on their way out among them."""
@@ -44,25 +52,26 @@ class Pods:
         """Return a pod, or None when there is none of this name."""
         return await self._api.get(f"{self._path}/{name}")
 
-    async def waiting(self) -> Sequence[Json]:
-        """Return the pods of the pool."""
-        found, _ = await self._api.list(self._path, _labelled(pods.POOL_LABEL, self._pool))
-        return found
+    def seen_waiting(self) -> Sequence[Json]:
+        """Return the pods of the pool as they were seen last, nothing at first. From then on the pool is watched.
 
-    async def take(self, key: SessionKey, purpose: Purpose, waiting: Sequence[Json]) -> Json:
-        """Give a session one of these pods or, when none is to be had, a new one; it need not be ready yet.
+        They may have changed since, or others may have come: who takes one is refused then, and `take` looks again.
+        """
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch_pool(), name="watch the pool")
+        return self._seen_waiting
+
+    async def take(self, key: SessionKey, purpose: Purpose) -> Json:
+        """Give a session a pod of the pool or, when none is to be had, a new one; it need not be ready yet.
 
         Of two who want the same pod one gets it, as the write of the other is refused.
         """
-        for pod in pods.candidates(waiting, key):
-            patch = pods.claim_patch(pod, key, datetime.now(UTC), purpose)
-            try:
-                return await self._api.patch(f"{self._path}/{pod['metadata']['name']}", patch)
-            except ApiError as error:
-                if error.answered not in (404, 409):
-                    raise
-            if purpose == "new" and (mine := [one for one in await self.of(key) if not pods.is_gone(one)]):
-                return mine[0]  # somebody else makes this session too, or our own write was done after all
+        seen = [pod for pod in self.seen_waiting() if pods.is_ready(pod)]
+        if (taken := await self._taken(key, purpose, seen)) is not None:
+            return taken
+        found, _ = await self._api.list(self._path, _labelled(pods.POOL_LABEL, self._pool))
+        if (taken := await self._taken(key, purpose, found)) is not None:
+            return taken
         return await self._new(key, purpose)
 
     async def ready(self, pod: Json) -> Json | None:
@@ -118,6 +127,30 @@ class Pods:
                         return
         except TimeoutError as exc:
             raise SandboxUnavailable("The session's sandbox did not end in time.", retry_after_s=5) from exc
+
+    async def _taken(self, key: SessionKey, purpose: Purpose, waiting: Sequence[Json]) -> Json | None:
+        """Give a session one of these pods, or return None when all of them have changed."""
+        for pod in pods.candidates(waiting, key):
+            uid = pod["metadata"]["uid"]
+            self._seen_waiting = [one for one in self._seen_waiting if one["metadata"]["uid"] != uid]
+            patch = pods.claim_patch(pod, key, datetime.now(UTC), purpose)
+            try:
+                return await self._api.patch(f"{self._path}/{pod['metadata']['name']}", patch)
+            except ApiError as error:
+                if error.answered not in (404, 409):
+                    raise
+            if purpose == "new" and (mine := [one for one in await self.of(key) if not pods.is_gone(one)]):
+                return mine[0]  # somebody else makes this session too, or our own write was done after all
+        return None
+
+    async def _watch_pool(self) -> None:
+        try:
+            async for seen in self._followed(_labelled(pods.POOL_LABEL, self._pool)):
+                self._seen_waiting = seen
+        except SandboxUnavailable as error:  # who looks next begins it anew
+            logger.info("the pool is not watched", extra={"reason": error.message})
+        finally:
+            self._seen_waiting = ()
 
     async def _new(self, key: SessionKey, purpose: Purpose) -> Json:
         pool = await self._api.get(self._pool_path)

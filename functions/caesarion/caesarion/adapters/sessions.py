@@ -238,7 +238,8 @@ class Sessions:
     async def _claim_counted(self, key: SessionKey, spec: SessionSpec | None) -> Sandbox:
         await self._admit(key)
         try:
-            before = await self._sandboxes.get(key) if self._announcer.heard else None
+            known = spec is None or not spec.new
+            before = await self._sandboxes.get(key) if known and self._announcer.heard else None
             sandbox = await self._sandboxes.claim(key, spec, deadline_s=self._claim_timeout_s)
         finally:
             self._admitted.discard(key)
