@@ -119,8 +119,9 @@ class Received:
 class ScriptedModel:
     """The running endpoint. `url` ends in /v1; `requests` are those for completions, in the order they came."""
 
-    def __init__(self, step_of: Callable[[Body], Step | None]) -> None:
+    def __init__(self, step_of: Callable[[Body], Step | None], host: str = "127.0.0.1", port: int = 0) -> None:
         self.url = ""
+        self._address = host, port
         self.requests: list[Received] = []
         self.problems: list[tuple[str, BaseException | None]] = []
         self._step_of = step_of
@@ -144,8 +145,8 @@ class ScriptedModel:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=1024)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        server = await self._loop.create_server(lambda: _Connection(self), *self._address, backlog=1024)
+        self.url = f"http://{self._address[0]}:{server.sockets[0].getsockname()[1]}/v1"
         self._started.set()
         await self._ending.wait()
         server.close()
@@ -198,9 +199,11 @@ def scripted(steps: Sequence[Step]) -> Iterator[ScriptedModel]:
 
 
 @contextlib.contextmanager
-def scripted_always(step_of: Callable[[Body], Step]) -> Iterator[ScriptedModel]:
+def scripted_always(
+    step_of: Callable[[Body], Step], host: str = "127.0.0.1", port: int = 0
+) -> Iterator[ScriptedModel]:
     """Answer every request, also many at once, with the step that `step_of` gives for its body."""
-    model = ScriptedModel(step_of)
+    model = ScriptedModel(step_of, host, port)
     with _checked(model), model.serving():
         yield model
 
