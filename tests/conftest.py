@@ -92,10 +92,23 @@ class ProductServer:
         await server.listening.wait()
         return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
-    async def _stop(self) -> None:
-        for server, _ in self._servers:
+    @property
+    def apps(self) -> int:
+        """How many apps there are."""
+        return len(self._servers)
+
+    def end_apps(self, after: int) -> None:
+        """End all apps but the first ones."""
+        self.run(self._end_apps(after))
+
+    async def _end_apps(self, after: int) -> None:
+        ending, self._servers = self._servers[after:], self._servers[:after]
+        for server, _ in ending:
             server.should_exit = True
-        await asyncio.gather(*(task for _, task in self._servers))
+        await asyncio.gather(*(task for _, task in ending))
+
+    async def _stop(self) -> None:
+        await self._end_apps(0)
         await self.sandboxes.shutdown(keep=False)
 
 
@@ -113,6 +126,18 @@ def product_server() -> Iterator[ProductServer]:
     server = ProductServer()
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def apps_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End the apps that a test started: each asks for the home's broker and sweeps as long as it is there."""
+    if "product_server" not in request.fixturenames:
+        yield
+        return
+    server: ProductServer = request.getfixturevalue("product_server")
+    before = server.apps
+    yield
+    server.end_apps(before)
 
 
 @pytest.fixture
