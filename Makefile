@@ -11,7 +11,7 @@ LOCKED = .tools/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 # Without it functions-framework starts uvicorn itself: one process, which lets streams end instead of cutting them after 30 s.
 NO_GUNICORN = --no-emit-package gunicorn --no-emit-package uvicorn-worker
 
-.PHONY: help setup run test check fix bench bench-cluster screenshots lock images deploy cluster clean
+.PHONY: help setup run test test-cluster check fix bench bench-cluster screenshots lock images deploy cluster clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,13 +26,16 @@ test: setup ## all tests: of the page's parts, then of everything
 	cd frontend && PATH="$$PATH:$(CURDIR)/.tools/bin" npm run --silent test
 	$(PYTEST) $(ARGS)
 
+test-cluster: setup ## the tests that need a cluster: that of KUBECONFIG, else the cluster of tests
+	@scripts/test-cluster
+
 check: setup ## format, lint, types, layers, shell scripts, the page's too
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	PYTHONPATH=sandbox_image .venv/bin/lint-imports
 	cd frontend && PATH="$$PATH:$(CURDIR)/.tools/bin" npm run --silent check
-	shellcheck scripts/setup scripts/images scripts/deploy scripts/cluster scripts/check-knative frontend/nginx/start .ci/run examples/*.sh
+	shellcheck scripts/setup scripts/images scripts/test-cluster scripts/deploy scripts/cluster scripts/check-knative scripts/test-cluster frontend/nginx/start .ci/run examples/*.sh
 	scripts/check-knative
 
 fix: setup ## repair what format and lint can repair, and renew what is printed from the code
