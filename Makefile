@@ -35,7 +35,7 @@ check: setup ## format, lint, types, layers, shell scripts, the page's too
 	.venv/bin/mypy
 	PYTHONPATH=sandbox_image .venv/bin/lint-imports
 	cd frontend && PATH="$$PATH:$(CURDIR)/.tools/bin" npm run --silent check
-	shellcheck scripts/setup scripts/images scripts/test-cluster scripts/deploy scripts/cluster scripts/check-knative scripts/test-cluster frontend/nginx/start .ci/run examples/*.sh
+	shellcheck scripts/setup scripts/images scripts/test-cluster scripts/deploy scripts/cluster scripts/check-knative frontend/nginx/start .ci/run examples/*.sh
 	scripts/check-knative
 
 fix: setup ## repair what format and lint can repair, and renew what is printed from the code
