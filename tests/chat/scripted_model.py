@@ -199,9 +199,7 @@ def scripted(steps: Sequence[Step]) -> Iterator[ScriptedModel]:
 
 
 @contextlib.contextmanager
-def scripted_always(
-    step_of: Callable[[Body], Step], host: str = "127.0.0.1", port: int = 0
-) -> Iterator[ScriptedModel]:
+def scripted_always(step_of: Callable[[Body], Step], host: str = "127.0.0.1", port: int = 0) -> Iterator[ScriptedModel]:
     """Answer every request, also many at once, with the step that `step_of` gives for its body."""
     model = ScriptedModel(step_of, host, port)
     with _checked(model), model.serving():
