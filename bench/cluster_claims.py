@@ -3,11 +3,10 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 
 from bench.cluster_place import Place, asked, first_output_s, new_key, place, runtime_classes
-from bench.loads import Outcomes, burst
+from bench.loads import Outcomes, burst, tried
 from bench.report import Figure, Part, figure, measured, once
 from bench.statistics import none_fails, p50_under
 from caesarion.adapters.kubernetes import KubernetesSandboxes
@@ -59,7 +58,7 @@ async def _one_by_one(there: Place, sandboxes: KubernetesSandboxes, count: int, 
         for spec, outcomes in ((replace(SPEC, new=True), (new, output, again)), (SPEC, (own, Outcomes(), Outcomes()))):
             await there.at_rest()
             kept = number >= 0
-            await _kept(_bare_ms(there), bare if kept else Outcomes())
+            await tried(lambda: _bare_ms(there), bare if kept else Outcomes())
             await _claimed(sandboxes, spec, outcomes if kept else (Outcomes(), Outcomes(), Outcomes()))
     writes = measured(bare)
     claim_ms, own_ms, output_ms, again_ms = map(measured, (new, own, output, again))
@@ -91,7 +90,7 @@ async def _claimed(
             began_s = time.perf_counter()
             again.samples_ms.append((await first_output_s(client, CODE) - began_s) * 1000)
     except Exception as exc:
-        claim.failures.append(f"{type(exc).__name__}: {exc}"[:300])
+        claim.failed(exc)
     finally:
         await sandboxes.release(key)
 
@@ -107,15 +106,12 @@ async def _at_once(there: Place, sandboxes: KubernetesSandboxes, count: int) -> 
         await sandboxes.claim(key, replace(SPEC, new=True), deadline_s=60)
         return (time.perf_counter() - began_s) * 1000
 
-    async def bare() -> float:
-        return await _bare_ms(there)
-
     await _warmed_up(there, sandboxes)
     await there.at_rest()
     ours = await burst(one, count)
     await asyncio.gather(*(sandboxes.release(key) for key in keys))
     await there.at_rest()
-    reference = await burst(bare, count)
+    reference = await burst(lambda: _bare_ms(there), count)
     ours_ms, bare_ms = measured(ours), measured(reference)
     return [
         figure(
@@ -153,13 +149,6 @@ def _pod(name: str) -> Json:
     containers = [{"name": "none", "image": "none"}]
     spec = {"nodeName": "nowhere", "containers": containers}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-
-
-async def _kept(action: Awaitable[float], outcomes: Outcomes) -> None:
-    try:
-        outcomes.samples_ms.append(await action)
-    except Exception as exc:
-        outcomes.failures.append(f"{type(exc).__name__}: {exc}"[:300])
 
 
 def _rate(outcomes: Outcomes) -> float:

@@ -19,6 +19,7 @@ from caesarion.ids import PrincipalId, SessionId, SessionKey
 from caesarion.pods import POOL_LABEL, SANDBOX_NAME, Pool, is_ready, pool_manifest
 from caesarion.ports import Sandbox
 from caesarion.settings import KubernetesSettings, SandboxSettings, Secret, StoreSettings
+from tests.kubernetes.namespaces import make_namespace, remove_namespace
 
 TAG = os.environ.get("TAG", "test")
 POOL = "caesarion-sandboxes"
@@ -101,56 +102,25 @@ async def asked(sandbox: Sandbox) -> AsyncIterator[SandboxClient]:
 
 
 @contextlib.asynccontextmanager
-async def opened_api() -> AsyncIterator[Api]:
-    """Give the API of the cluster."""
-    api = Api()
-    try:
-        yield api
-    finally:
-        await api.aclose()
-
-
-@contextlib.asynccontextmanager
 async def place(size: int, runtime_class: str = "") -> AsyncIterator[Place]:
     """Give a namespace with a pool of `size` sandboxes that wait, 0 for none; nothing of it is left afterwards."""
-    async with opened_api() as api:
+    async with contextlib.aclosing(Api()) as api:
         made = Place(api, f"caesarion-bench-{secrets.token_hex(4)}", size, runtime_class)
-        metadata = {"name": made.name}
-        await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         try:
-            await _service_account(api, made.name)
+            await make_namespace(api, made.name)
             pool = pool_manifest(Pool(POOL, made.name, image("sandbox"), size, runtime_class), SandboxSettings())
             await api.create(f"/apis/apps/v1/namespaces/{made.name}/replicasets", pool)
             await made.at_rest()
             yield made
         finally:
-            await _removed(made)
+            await asyncio.wait_for(remove_namespace(api, made.name), DEADLINE_S)
 
 
 async def runtime_classes() -> Sequence[str]:
     """Return the isolations to compare: what the nodes have anyway, and gVisor where it is."""
-    async with opened_api() as api:
+    async with contextlib.aclosing(Api()) as api:
         found = await api.get(f"/apis/node.k8s.io/v1/runtimeclasses/{GVISOR}")
     return ("", GVISOR) if found is not None else ("",)
-
-
-async def _service_account(api: Api, name: str) -> None:
-    """Wait until pods may be made in a new namespace."""
-    path = f"/api/v1/namespaces/{name}/serviceaccounts"
-    found, version = await api.list(path)
-    if not found:
-        await anext(api.watch(path, {}, version))
-
-
-async def _removed(made: Place) -> None:
-    """Remove the namespace and return when it is gone."""
-    path = f"/api/v1/namespaces/{made.name}"
-    await made.api.delete(path)
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            if await made.api.get(path) is None:
-                return
-            await asyncio.sleep(WATCH_INTERVAL_S)
 
 
 def _waits_ready(pod: Json) -> bool:

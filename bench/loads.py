@@ -20,6 +20,10 @@ class Outcomes:
     def tried(self) -> int:
         return len(self.samples_ms) + len(self.failures)
 
+    def failed(self, error: Exception) -> None:
+        """Keep why something did not succeed."""
+        self.failures.append(f"{type(error).__name__}: {error}"[:300])
+
 
 async def nothing() -> None:
     """Be ready at once."""
@@ -31,7 +35,7 @@ async def sequential(action: Action, count: int, *, ready: Callable[[], Awaitabl
     began_s = time.perf_counter()
     for _ in range(count):
         await ready()
-        await _tried(action, outcomes)
+        await tried(action, outcomes)
     outcomes.took_s = time.perf_counter() - began_s
     return outcomes
 
@@ -43,7 +47,7 @@ async def staggered(action: Action, count: int, *, interval_s: float) -> Outcome
     async with asyncio.TaskGroup() as group:
         for number in range(count):
             await asyncio.sleep(max(0.0, began_s + number * interval_s - time.perf_counter()))
-            group.create_task(_tried(action, outcomes))
+            group.create_task(tried(action, outcomes))
     outcomes.took_s = time.perf_counter() - began_s
     return outcomes
 
@@ -53,8 +57,9 @@ async def burst(action: Action, count: int) -> Outcomes:
     return await staggered(action, count, interval_s=0)
 
 
-async def _tried(action: Action, outcomes: Outcomes) -> None:
+async def tried(action: Action, outcomes: Outcomes) -> None:
+    """Do `action` once, and keep what came of it."""
     try:
         outcomes.samples_ms.append(await action())
     except Exception as exc:
-        outcomes.failures.append(f"{type(exc).__name__}: {exc}"[:300])
+        outcomes.failed(exc)

@@ -15,19 +15,19 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from caesarion.adapters.kubernetes import KubernetesSandboxes
-from caesarion.adapters.kubernetes_api import Api, ApiError
+from caesarion.adapters.kubernetes_api import Api
 from caesarion.adapters.kubernetes_pods import Pods
 from caesarion.errors import SandboxUnavailable
 from caesarion.pods import NAME_LABEL, PORT, SANDBOX_NAME, Pool, is_ready, pool_manifest
 from caesarion.ports import ObjectStore
 from caesarion.settings import KubernetesSettings, SandboxSettings, Secret
+from tests.kubernetes.namespaces import make_namespace, remove_namespace
 
 IMAGE = os.environ.get("CAESARION_TEST_SANDBOX_IMAGE", "dev.local/caesarion-sandbox:test")
 RUNTIME_CLASS = os.environ.get("CAESARION_TEST_RUNTIME_CLASS", "")
@@ -72,17 +72,8 @@ def namespace(home: Path) -> Iterator[None]:
     assert not left, f"sessions or sandboxes outlived their tests: {left}"
 
 
-@contextlib.asynccontextmanager
-async def _api() -> AsyncIterator[Api]:
-    api = Api()
-    try:
-        yield api
-    finally:
-        await api.aclose()
-
-
 async def _check_image() -> None:
-    async with _api() as api:
+    async with contextlib.aclosing(Api()) as api:
         try:
             nodes, _ = await api.list("/api/v1/nodes")
         except SandboxUnavailable:
@@ -92,10 +83,8 @@ async def _check_image() -> None:
 
 
 async def _set_up(name: str) -> None:
-    async with _api() as api:
-        metadata = {"name": name, "labels": RESTRICTED}
-        await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        await _service_account(api, name)
+    async with contextlib.aclosing(Api()) as api:
+        await make_namespace(api, name, RESTRICTED)
         pool = pool_manifest(Pool(POOL, name, IMAGE, POOL_SIZE, RUNTIME_CLASS), LIMITS)
         await api.create(f"/apis/apps/v1/namespaces/{name}/replicasets", pool)
         address = await asyncio.wait_for(_address_of_ready_pod(api, name), START_DEADLINE_S)
@@ -106,14 +95,6 @@ async def _set_up(name: str) -> None:
         writer.close()
 
 
-async def _service_account(api: Api, name: str) -> None:
-    """Wait until pods may be made in a new namespace."""
-    path = f"/api/v1/namespaces/{name}/serviceaccounts"
-    found, version = await api.list(path)
-    if not found:
-        await anext(api.watch(path, {}, version))
-
-
 async def _address_of_ready_pod(api: Api, name: str) -> str:
     await Pods(api, name, POOL).pool_is_ready()
     found, _ = await api.list(f"/api/v1/namespaces/{name}/pods")
@@ -122,15 +103,14 @@ async def _address_of_ready_pod(api: Api, name: str) -> str:
 
 async def _tear_down(name: str) -> list[str]:
     """Remove the namespace, and return what is there besides its pool."""
-    async with _api() as api:
+    async with contextlib.aclosing(Api()) as api:
         if await api.get(f"/api/v1/namespaces/{name}") is None:
             return []
         left = await _left(api, name)
         if left:
             await _tell(api, name)
         await api.delete(f"/apis/apps/v1/namespaces/{name}/replicasets/{POOL}", {"propagationPolicy": "Foreground"})
-        await api.delete(f"/api/v1/namespaces/{name}")
-        await asyncio.wait_for(_gone(api, name), GONE_DEADLINE_S)
+        await asyncio.wait_for(remove_namespace(api, name), GONE_DEADLINE_S)
         return left
 
 
@@ -146,15 +126,3 @@ async def _tell(api: Api, name: str) -> None:
     events, _ = await api.list(f"/api/v1/namespaces/{name}/events")
     for event in events:
         print(event["involvedObject"]["name"], event["reason"], event.get("message", ""))  # noqa: T201
-
-
-async def _gone(api: Api, name: str) -> None:
-    selector: dict[str, Any] = {"fieldSelector": f"metadata.name={name}"}
-    while True:
-        found, version = await api.list("/api/v1/namespaces", selector)
-        if not found:
-            return
-        with contextlib.suppress(ApiError):
-            async for kind, _ in api.watch("/api/v1/namespaces", selector, version):
-                if kind == "DELETED":
-                    return

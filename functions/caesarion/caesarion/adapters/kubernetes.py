@@ -443,8 +443,9 @@ class KubernetesSandboxes:
     def _running(self, session: PodSession, found: Sequence[Json], start: Start = "own") -> Sandbox | None:
         """Return the session's sandbox if it has all that the session gave it, and nobody suspends it."""
         sandbox = self._sandbox(session, _pod_of(session, found))
-        running = sandbox is not None and sandbox.state == "ready" and session.suspending is None
-        return replace(sandbox, start=start) if sandbox is not None and running else None
+        if sandbox is None or sandbox.state != "ready" or session.suspending is not None:
+            return None
+        return replace(sandbox, start=start)
 
     def _sandbox(self, session: PodSession, pod: Json | None) -> Sandbox | None:
         """Return the session's sandbox as it is, or None when all of it was lost with its pod."""
