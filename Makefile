@@ -35,7 +35,7 @@ check: setup ## format, lint, types, layers, shell scripts, the page's too
 	.venv/bin/mypy
 	PYTHONPATH=sandbox_image .venv/bin/lint-imports
 	cd frontend && PATH="$$PATH:$(CURDIR)/.tools/bin" npm run --silent check
-	shellcheck scripts/setup scripts/images scripts/test-cluster scripts/deploy scripts/cluster scripts/check-knative frontend/nginx/start .ci/run examples/*.sh
+	shellcheck scripts/setup scripts/images scripts/build-images scripts/test-cluster scripts/deploy scripts/cluster scripts/check-knative frontend/nginx/start .ci/run examples/*.sh
 	scripts/check-knative
 
 fix: setup ## repair what format and lint can repair, and renew what is printed from the code
@@ -63,13 +63,8 @@ lock: setup ## renew the hash-pinned locks, nothing younger than a week
 
 images: ## build all images for REGISTRY= under TAG= and push them (DOCKER=podman for podman)
 	@test -n "$(REGISTRY)" || { echo "make images: name a registry, for example REGISTRY=registry.example/team" >&2; exit 1; }
-	$(DOCKER) build -f sandbox_image/Dockerfile -t $(REGISTRY)/caesarion-sandbox:$(TAG) .
-	for name in chat execute cleanup; do \
-	  $(DOCKER) build -f functions/Dockerfile --build-arg FUNCTION=$$name -t $(REGISTRY)/caesarion-$$name:$(TAG) . || exit; \
-	done
-	$(DOCKER) build -f frontend/Dockerfile -t $(REGISTRY)/caesarion-frontend:$(TAG) .
-	$(DOCKER) build -f knative/components/store/Dockerfile -t $(REGISTRY)/caesarion-store:$(TAG) .
-	for name in sandbox chat execute cleanup frontend store; do $(DOCKER) push $(REGISTRY)/caesarion-$$name:$(TAG) || exit; done
+	set -e; images=$$(DOCKER="$(DOCKER)" scripts/build-images "$(REGISTRY)" "$(TAG)"); \
+	  for image in $$images; do $(DOCKER) push "$$image"; done
 
 deploy: setup ## put OVERLAY= (local, gvisor, production) into the cluster of KUBECONFIG, with images of REGISTRY=
 	@REGISTRY="$(REGISTRY)" TAG="$(TAG)" scripts/deploy $(OVERLAY)

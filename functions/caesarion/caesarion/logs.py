@@ -29,6 +29,11 @@ def bind(**fields: object) -> None:
     _bound.set({**(_bound.get() or {}), **fields})
 
 
+def milliseconds(duration_s: float) -> float:
+    """Return a duration as log lines have it."""
+    return round(duration_s * 1000, 2)
+
+
 @contextlib.contextmanager
 def bound(**fields: object) -> Iterator[None]:
     """Have these fields in every line written inside the block."""

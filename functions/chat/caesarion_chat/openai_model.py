@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from caesarion.adapters import tracing
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.errors import ModelError
+from caesarion.logs import milliseconds
 from caesarion_chat.model import (
     Finished,
     FinishReason,
@@ -243,7 +244,7 @@ class _Call:
             self._span.set(dict(named))
         if result not in ("ok", "left"):
             self._span.fail(result)
-            facts = {"model": self._name, "code": result, "duration_ms": round(duration_s * 1000, 2)}
+            facts = {"model": self._name, "code": result, "duration_ms": milliseconds(duration_s)}
             logger.warning("model call failed", extra=facts)
         self._span.end()
 

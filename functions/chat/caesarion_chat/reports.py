@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from caesarion.adapters import tracing
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.ids import SessionKey
+from caesarion.logs import milliseconds
 from caesarion_chat.model import Usage
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,6 @@ class TurnReports:
                     **({"code": report.failure} if report.failure is not None else {}),
                     "prompt_tokens": report.usage.prompt_tokens,
                     "completion_tokens": report.usage.completion_tokens,
-                    "duration_ms": round(duration_s * 1000, 2),
+                    "duration_ms": milliseconds(duration_s),
                 }
                 logger.info("turn ended", extra=facts)

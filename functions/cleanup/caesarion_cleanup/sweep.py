@@ -22,6 +22,7 @@ from caesarion.clock import parse_rfc3339, rfc3339
 from caesarion.errors import SandboxUnavailable
 from caesarion.events import JSON_TYPE, SANDBOX_REMOVED, SANDBOX_SUSPENDED, Event, event_digest
 from caesarion.ids import SessionKey
+from caesarion.logs import milliseconds
 from caesarion.ports import Endpoint, ObjectStore, Orphan, Sandbox, Sandboxes, SandboxState, StoredObject
 from caesarion.settings import SweepSettings
 from caesarion_cleanup.rules import Remove, Seen, Suspend, Use, could_be_due, decide, due_orphans, expired
@@ -221,7 +222,7 @@ class Sweeper:
         data: dict[str, Any] = {"session": sandbox.key.session, "sandbox": sandbox.name, "reason": reason}
         if idle_s is not None:
             data["idle_s"] = round(idle_s, 3)
-        logger.info(kind.rpartition(".")[2], extra={**_facts(sandbox), **data, "duration_ms": round(took_s * 1000, 2)})
+        logger.info(kind.rpartition(".")[2], extra={**_facts(sandbox), **data, "duration_ms": milliseconds(took_s)})
         event = Event(
             id=event_digest(kind, f"{sandbox.key.digest} {rfc3339(since)}"),
             source=f"/sessions/{sandbox.key.session}",
@@ -238,7 +239,7 @@ class Sweeper:
             examined,
             **{action: done[action] for action in ACTIONS},
             still_suspending=len(self._suspensions),
-            duration_ms=round(took_s * 1000, 2),
+            duration_ms=milliseconds(took_s),
         )
         for action in ACTIONS:
             self._actions[action,] += done[action]

@@ -27,8 +27,6 @@ from caesarion.settings import LocalSettings, SandboxSettings
 
 logger = logging.getLogger(__name__)
 
-_HALF_GIVEN: Start = "waited"  # taken from the pool by somebody who ended before it was handed over
-
 REMOVALS_AT_ONCE = 16
 WAKING_DEADLINE_S = 900.0
 
@@ -190,7 +188,7 @@ class LocalSandboxes:
                 claim = await asyncio.to_thread(self._home.claim, key.digest)
                 if claim is None or not claim.stored:
                     return None
-                return replace(await self._settled(key, await self._restore(key, claim)), start="woken")
+                return await self._settled(key, await self._restore(key, claim), "woken")
         except TimeoutError as exc:
             message = f"The session could not be restored within {WAKING_DEADLINE_S:g} s."
             raise SandboxUnavailable(message, retry_after_s=5) from exc
@@ -199,24 +197,24 @@ class LocalSandboxes:
         """Return the session's sandbox, made or started again if need be, or None when it has to be restored."""
         await self._drop_waking(key.digest)
         claim = await asyncio.to_thread(self._home.claim, key.digest)
+        start: Start = "woken"
         if claim is None or not claim.session:
             if spec is None:
                 raise _not_found(key)
-            if claim is not None:
-                name, start = claim.name, _HALF_GIVEN
+            if claim is not None:  # taken from the pool by somebody who ended before it was handed over
+                name, start = claim.name, "waited"
             else:
                 name, start = await self._pool.give(key.digest, deadline_s)
             claim = Claim(name, key.principal, key.session, _now(), spec.idle_timeout_s, dict(spec.env))
-            await self._hand_over(claim)
-            return replace(await self._settled(key, claim), start=start)
-        if claim.stored:
+        elif claim.stored:
             return None
-        await self._revive(key, claim, deadline_s)
+        else:
+            await self._revive(key, claim, deadline_s)
         await self._hand_over(claim)
-        return replace(await self._settled(key, claim), start="woken")
+        return await self._settled(key, claim, start)
 
-    async def _settled(self, key: SessionKey, claim: Claim) -> Sandbox:
-        """Write down that the sandbox of this claim is in use, and return it."""
+    async def _settled(self, key: SessionKey, claim: Claim, start: Start) -> Sandbox:
+        """Write down that the sandbox of this claim is in use, and return it; `start` is how it was come by."""
         claim = replace(claim, suspended_at="", suspending=None)
         await self._write(key, claim, synced=claim.checkpoint)
         if claim.checkpoint:
@@ -224,7 +222,7 @@ class LocalSandboxes:
         sandbox = await asyncio.to_thread(self._look_up, key)
         if sandbox is None or sandbox.endpoint is None:
             raise SandboxUnavailable("The session's sandbox ended while it was claimed.", retry_after_s=1)
-        return sandbox
+        return replace(sandbox, start=start)
 
     async def _revive(self, key: SessionKey, claim: Claim, deadline_s: float) -> None:
         """Have the sandbox of a claim run and answer, where its processes ended or a suspension was cut short."""

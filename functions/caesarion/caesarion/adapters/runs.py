@@ -16,6 +16,7 @@ from caesarion.adapters.quotas import Slots
 from caesarion.adapters.sessions import Sessions
 from caesarion.errors import CaesarionError, NotFound, SandboxUnavailable, SessionNotFound
 from caesarion.ids import ExecutionId, SessionKey
+from caesarion.logs import milliseconds
 from caesarion.outputs import Error, Finished, Output, encode_output
 from caesarion.ports import Sandbox
 
@@ -168,9 +169,9 @@ class _Begun:
         self._runs.ended[status,] += 1
         self._runs.durations.add(duration_s)
         self.span.set({"caesarion.status": status})
-        facts: dict[str, object] = {"status": status, "duration_ms": round(duration_s * 1000, 2)}
+        facts: dict[str, object] = {"status": status, "duration_ms": milliseconds(duration_s)}
         if self._first_output_s is not None:
-            facts["first_output_ms"] = round(self._first_output_s * 1000, 2)
+            facts["first_output_ms"] = milliseconds(self._first_output_s)
         logger.info("execution ended", extra={**self._ids, **facts})
         self.let_go()
 

@@ -18,6 +18,7 @@ from caesarion.clock import parse_rfc3339, rfc3339
 from caesarion.errors import CaesarionError, QuotaExceeded, SandboxUnavailable, SessionNotFound
 from caesarion.events import JSON_TYPE, SANDBOX_CLAIMED, SESSION_CLOSED, Event, event_digest
 from caesarion.ids import PrincipalId, SessionKey, new_id
+from caesarion.logs import milliseconds
 from caesarion.ports import Endpoint, Sandbox, Sandboxes, SessionSpec
 
 logger = logging.getLogger(__name__)
@@ -315,7 +316,7 @@ def lifecycle_event(kind: str, sandbox: Sandbox, reason: str, *, since: datetime
 
 
 def _ms_since(began_s: float) -> float:
-    return round((time.perf_counter() - began_s) * 1000, 2)
+    return milliseconds(time.perf_counter() - began_s)
 
 
 def _is_ready(sandbox: Sandbox) -> bool:

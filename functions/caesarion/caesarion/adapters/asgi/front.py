@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -14,12 +15,14 @@ from caesarion.adapters.asgi.failures import send_failure
 from caesarion.adapters.asgi.metrics import Metrics
 from caesarion.errors import CaesarionError
 from caesarion.ids import new_id
-from caesarion.logs import bound
+from caesarion.logs import bound, milliseconds
 
 logger = logging.getLogger(__name__)
 
 LEFT = 499
 UNTRACED = ("/health/", "/metrics")
+OWN_TRACE = {name.encode(): name for name in tracing.HEADERS}
+TRACE_OF_EVENT = {f"ce-{name}".encode(): name for name in tracing.HEADERS}
 HEADERS_OF_ALL = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -93,7 +96,7 @@ class Front:
                 "method": scope["method"],
                 "route": route,
                 "status": status,
-                "duration_ms": round(duration_s * 1000, 2),
+                "duration_ms": milliseconds(duration_s),
                 "received_bytes": facts.received_bytes,
                 "sent_bytes": facts.sent_bytes,
                 "principal": facts.principal,
@@ -111,16 +114,15 @@ def _completed(headers: Any, facts: Facts) -> list[tuple[bytes, bytes]]:
 
 def _span(scope: Scope, facts: Facts) -> tracing.Span:
     """Return the span of a request, below that of who sent it; probes and scrapes have none."""
-    above = _sent(scope, "") or _sent(scope, "ce-")
     if scope["path"].startswith(UNTRACED):
         return tracing.NO_SPAN
+    above = _sent(scope, OWN_TRACE) or _sent(scope, TRACE_OF_EVENT)
     attributes = {"http.request.method": scope["method"], "caesarion.request": facts.id}
     return tracing.start(scope["method"], attributes, kind="server", parent=above)
 
 
-def _sent(scope: Scope, prefix: str) -> dict[str, str]:
+def _sent(scope: Scope, names: Mapping[bytes, str]) -> dict[str, str]:
     """Return the headers of a trace that a request came with; an event may have them as its own attributes alone."""
-    names = {f"{prefix}{name}".encode(): name for name in tracing.HEADERS}
     sent = {names[name]: value.decode("latin-1") for name, value in scope["headers"] if name in names}
     return sent if tracing.trace_of(sent) else {}
 
